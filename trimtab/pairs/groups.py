@@ -1,0 +1,64 @@
+"""Which samples belong together, so that no split tears them apart, and which repeat others."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from trimtab.pairs.choices import without_choices
+from trimtab.pairs.sample import Sample, normalise_prompt
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicates:
+    """Ids of samples that repeat one another, each tuple in the order given.
+
+    `samples` share messages and completions; `completions` share a completion on any side, up to
+    case and punctuation. Single letters are no such repetition.
+    """
+
+    samples: list[tuple[str, ...]]
+    completions: list[tuple[str, ...]]
+
+
+def group_key(sample: Sample) -> str:
+    """The normalised prompt without choices spelled out in it; of a raw text, the text itself."""
+    if sample.messages:
+        return normalise_prompt(without_choices(sample.prompt))
+    return normalise_prompt(" ".join(text for _, text in sample.sides))
+
+
+def assign_groups(samples: Sequence[Sample]) -> list[Sample]:
+    """Fill in the groups that are missing: samples with the same `group_key` share one.
+
+    Give training and test samples together: a question that stands in both then stays together. A
+    sample without a group joins the group that the same prompt was given elsewhere.
+    """
+    keys = [group_key(sample) for sample in samples]
+    known: dict[str, str] = {}
+    for sample, key in zip(samples, keys, strict=True):
+        if sample.group:
+            known.setdefault(key, sample.group)
+    return [
+        sample if sample.group else replace(sample, group=known.get(key, key))
+        for sample, key in zip(samples, keys, strict=True)
+    ]
+
+
+def duplicates(samples: Sequence[Sample]) -> Duplicates:
+    """The samples that repeat one another; they are reported, never dropped."""
+    return Duplicates(
+        samples=_repeated((sample.content_hash(), sample.id) for sample in samples),
+        completions=_repeated(
+            (normalise_prompt(text), sample.id)
+            for sample in samples
+            if not sample.single_letter
+            for _, text in sample.sides
+        ),
+    )
+
+
+def _repeated(keyed: Iterable[tuple[str, str]]) -> list[tuple[str, ...]]:
+    ids: dict[str, dict[str, None]] = defaultdict(dict)
+    for key, id in keyed:
+        ids[key][id] = None
+    return [tuple(found) for found in ids.values() if len(found) > 1]
