@@ -1,0 +1,201 @@
+"""Models and SAEs that the tests share; all but the default ones are tiny, random and made here."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from torch import Tensor, nn
+from transformers import (
+    AutoModelForCausalLM,
+    Gemma2Config,
+    Gemma3Config,
+    Gemma3TextConfig,
+    GPT2Config,
+    GPTNeoXConfig,
+    LlamaConfig,
+    MistralConfig,
+    PreTrainedConfig,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen3Config,
+)
+
+from trimtab.errors import ModelError
+from trimtab.model.default import default_model_file
+from trimtab.model.hook_points import HookPoint
+from trimtab.model.language_model import LanguageModel, load_model
+from trimtab.model.sae import SAE, load_sae
+
+SHARED = Path(__file__).parents[2] / "shared"
+
+torch.set_num_threads(1)  # results must not depend on the machine's number of cores
+
+D_MODEL, N_LAYERS = 16, 4
+
+_TEXT = (
+    "I think that you should not do this, and I would rather tell you why. Yes, of course: here is "
+    "what I would say. No, I cannot help with that; sorry. The quick brown fox jumps over the lazy "
+    "dog. What is the answer to the question? The answer is (A) or (B). Agree or disagree? "
+) * 3
+_CHATML = (
+    "{% for m in messages %}"
+    "{{ '<|im_start|>' + m['role'] + '\\n' + m['content'] + '<|im_end|>\\n' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+)
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> PreTrainedTokenizerBase:
+    """A small byte-level BPE tokenizer with a ChatML template, trained here in milliseconds."""
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=400,
+        special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    bpe.train_from_iterator([_TEXT], trainer)
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=bpe,
+        bos_token="<|im_start|>",
+        eos_token="<|im_end|>",
+        pad_token="<|im_end|>",
+        unk_token="<|endoftext|>",
+    )
+    fast.chat_template = _CHATML
+    return fast
+
+
+_TOKENS: dict[str, Any] = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2}
+_GQA: dict[str, Any] = {
+    **_TOKENS,
+    "hidden_size": D_MODEL,
+    "intermediate_size": 32,
+    "num_hidden_layers": N_LAYERS,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "head_dim": 8,
+    "initializer_range": 0.3,  # large enough for every block to matter
+}
+_NEOX: dict[str, Any] = {
+    **_TOKENS,
+    "hidden_size": D_MODEL,
+    "intermediate_size": 32,
+    "num_hidden_layers": N_LAYERS,
+    "num_attention_heads": 2,
+    "initializer_range": 0.3,
+}
+_GEMMA: dict[str, Any] = {**_GQA, "sliding_window": 8, "query_pre_attn_scalar": 8}
+
+FAMILIES: dict[str, Callable[[int], PreTrainedConfig]] = {
+    "llama": lambda vocab: LlamaConfig(vocab_size=vocab, **_GQA),
+    "mistral": lambda vocab: MistralConfig(vocab_size=vocab, sliding_window=8, **_GQA),
+    "qwen2": lambda vocab: Qwen2Config(vocab_size=vocab, **_GQA),
+    "qwen3": lambda vocab: Qwen3Config(vocab_size=vocab, **_GQA),
+    "gemma2": lambda vocab: Gemma2Config(vocab_size=vocab, **_GEMMA),
+    "gemma3_text": lambda vocab: Gemma3TextConfig(vocab_size=vocab, **_GEMMA),
+    "gemma3": lambda vocab: Gemma3Config(
+        text_config={"vocab_size": vocab, **_GEMMA},
+        vision_config={
+            "hidden_size": 8,
+            "intermediate_size": 8,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 1,
+            "image_size": 28,
+            "patch_size": 14,
+        },
+        mm_tokens_per_image=4,
+    ),
+    "gpt2": lambda vocab: GPT2Config(
+        vocab_size=vocab,
+        n_embd=D_MODEL,
+        n_layer=N_LAYERS,
+        n_head=2,
+        initializer_range=0.3,
+        **_TOKENS,
+    ),
+    "gpt_neox": lambda vocab: GPTNeoXConfig(vocab_size=vocab, use_parallel_residual=True, **_NEOX),
+    "gpt_neox_sequential": lambda vocab: GPTNeoXConfig(
+        vocab_size=vocab, use_parallel_residual=False, **_NEOX
+    ),
+}
+
+
+def build_model(family: str, tokenizer: PreTrainedTokenizerBase) -> LanguageModel:
+    """A tiny random model of `family` in float32."""
+    config = FAMILIES[family](len(tokenizer))
+    torch.manual_seed(0)
+    module = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    return LanguageModel(f"tiny-{family}", module.eval().requires_grad_(False), tokenizer)
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tokenizer: PreTrainedTokenizerBase) -> LanguageModel:
+    """A tiny random Llama: d_model 16, 4 layers."""
+    return build_model("llama", tokenizer)
+
+
+@pytest.fixture(scope="session", params=sorted(FAMILIES))
+def family_model(
+    request: pytest.FixtureRequest, tokenizer: PreTrainedTokenizerBase
+) -> LanguageModel:
+    """A tiny random model of every family in turn: d_model 16, 4 layers."""
+    return build_model(request.param, tokenizer)
+
+
+class TinyJumpReLU(nn.Module):
+    """An SAE of the shape that `trimtab.model.sae.SAE` wraps, with no need to import sae_lens."""
+
+    def __init__(self, d_in: int, d_sae: int) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        w_dec = torch.randn(d_sae, d_in, generator=generator) / d_in**0.5
+        self.W_dec = nn.Parameter(w_dec)
+        self.W_enc = nn.Parameter(w_dec.T.contiguous())
+        self.b_enc = nn.Parameter(torch.randn(d_sae, generator=generator) * 0.1)
+        self.b_dec = nn.Parameter(torch.randn(d_in, generator=generator) * 0.1)
+        self.threshold = nn.Parameter(torch.full((d_sae,), 0.5))
+
+    def encode(self, x: Tensor) -> Tensor:
+        pre = (x - self.b_dec) @ self.W_enc + self.b_enc
+        return pre * (pre > self.threshold)
+
+
+@pytest.fixture(scope="session")
+def tiny_sae(tiny_model: LanguageModel) -> SAE:
+    """A random SAE of 48 features after layer 1 of `tiny_model`."""
+    module = TinyJumpReLU(tiny_model.d_model, 48).requires_grad_(False)
+    return SAE("tiny", HookPoint(1, "hook_resid_post"), module)
+
+
+@pytest.fixture(scope="session")
+def default_model() -> LanguageModel:
+    """The embedded default model in float32 on the CPU; half a minute to load, so ask sparingly."""
+    try:
+        default_model_file()
+    except ModelError as error:
+        pytest.skip(str(error))
+    return load_model(dtype="float32", device="cpu")
+
+
+@pytest.fixture(scope="session")
+def default_sae(default_model: LanguageModel) -> SAE:
+    """The packaged SAE."""
+    sae = load_sae("default", default_model)
+    assert sae is not None
+    return sae
+
+
+@pytest.fixture
+def shared_data() -> Path:
+    """The folder of real data that some checkouts have beside them."""
+    folder = SHARED / "data"
+    if not folder.is_dir():
+        pytest.skip("no ../shared/data here")
+    return folder
