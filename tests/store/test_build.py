@@ -1,0 +1,265 @@
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from trimtab.errors import StoreError
+from trimtab.model.hook_points import HookPoint
+from trimtab.model.language_model import LanguageModel
+from trimtab.model.sae import SAE
+from trimtab.pairs.sample import Sample
+from trimtab.store import Store, build, files, open_store, plan, shards
+
+Pairs = Callable[..., list[Sample]]
+Build = Callable[..., Store]
+
+
+class PowerCut(BaseException):
+    """What no code of ours catches."""
+
+
+def cut_power_at(commit: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fail between writing a file and moving it into place, the n-th time that this happens."""
+    done = 0
+    original = files.commit
+
+    def dying(temporary: Path, path: Path) -> None:
+        nonlocal done
+        if done == commit:
+            raise PowerCut
+        done += 1
+        original(temporary, path)
+
+    monkeypatch.setattr("trimtab.store.files.commit", dying)
+    monkeypatch.setattr("trimtab.store.catalog.commit", dying)
+
+
+def test_a_build_cut_at_any_commit_resumes_to_the_same_content(
+    built: Build, make_pairs: Pairs
+) -> None:
+    expected = built(make_pairs(6), "expected")
+    n_tasks = len(shards.read_markers(expected.path / "shards"))
+    assert n_tasks > 1
+    commits = 2 + 6 * n_tasks + 1  # header and plan, five tables and a marker each, catalog
+    for commit in range(commits):
+        with pytest.MonkeyPatch.context() as patch:
+            cut_power_at(commit, patch)
+            with pytest.raises(PowerCut):
+                built(make_pairs(6), f"cut-{commit}")
+        resumed = built(make_pairs(6), f"cut-{commit}")
+        assert resumed.content_hash == expected.content_hash
+        assert resumed.verify() == []
+        assert not list(resumed.path.rglob("*.tmp*"))
+
+
+def _build_and_die(path: Path, samples: list[Sample], model: LanguageModel, commit: int) -> None:
+    torch.set_num_threads(1)
+    plan.TASK_CHARACTERS = 150
+    original = files.commit
+    done = 0
+
+    def dying(temporary: Path, target: Path) -> None:
+        nonlocal done
+        if done == commit:
+            os.kill(os.getpid(), signal.SIGKILL)
+        done += 1
+        original(temporary, target)
+
+    files.commit = dying
+    build(path, samples, model, None, progress=False)
+
+
+def test_a_killed_build_resumes_to_the_same_content(
+    tmp_path: Path, small_tasks: None, make_pairs: Pairs, tiny_model: LanguageModel
+) -> None:
+    path, samples = tmp_path / "store", make_pairs(6)
+    expected = build(tmp_path / "expected", samples, tiny_model, None, progress=False)
+    context = multiprocessing.get_context("spawn")
+    process = context.Process(
+        target=_build_and_die,
+        args=(path, samples, tiny_model, 8),  # in the middle of the second task's files
+    )
+    process.start()
+    process.join(120)
+    assert process.exitcode == -signal.SIGKILL
+    (marker,) = (path / "shards").glob("*.json")
+    before = marker.stat().st_mtime_ns
+    assert open_store(path).status_counts()["pending"] > 0
+    resumed = build(path, samples, tiny_model, None, progress=False)
+    assert resumed.content_hash == expected.content_hash
+    assert marker.stat().st_mtime_ns == before
+    assert resumed.verify() == []
+
+
+def test_adding_samples_runs_only_the_new_ones(
+    built: Build, make_pairs: Pairs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built(make_pairs(4))
+    ran = []
+    from trimtab.store import capture
+
+    def counting(*args: object) -> object:
+        ran.extend([entry.sample.id for entry in args[2]])  # type: ignore[attr-defined]
+        return original(*args)  # type: ignore[arg-type]
+
+    original = capture.capture
+    monkeypatch.setattr(capture, "capture", counting)
+    store = built(make_pairs(7))
+    assert ran == ["pair-4", "pair-5", "pair-6"]
+    assert store.matrix("refusal").sample_ids == [f"pair-{i}" for i in range(7)]
+    ran.clear()
+    assert built(make_pairs(2)).content_hash == store.content_hash
+    assert ran == []
+
+
+def test_an_amended_group_reaches_the_catalog_and_runs_nothing(
+    built: Build, make_pairs: Pairs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pairs = make_pairs(3)
+    built(pairs)
+    monkeypatch.setattr("trimtab.store.capture.capture", None)
+    store = built([replace(pairs[0], group="elsewhere"), *pairs[1:]])
+    assert store.samples()[0].group == "elsewhere"
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "remove", "marker"])
+def test_a_damaged_shard_is_found_by_verify_and_recomputed_by_a_build(
+    built: Build, make_pairs: Pairs, damage: str
+) -> None:
+    store = built(make_pairs(6))
+    path = sorted((store.path / "shards").glob("*.activations.parquet"))[1]
+    data = bytearray(path.read_bytes())
+    if damage == "flip":
+        data[len(data) // 2] ^= 255
+        path.write_bytes(data)
+    elif damage == "cut":
+        path.write_bytes(data[:100])
+    elif damage == "remove":
+        path.unlink()
+    else:
+        (store.path / "shards" / f"{path.name.split('.')[0]}.json").write_text("{")
+    found = store.verify()
+    assert found
+    assert path.name.split(".")[0] in found[0]
+    mended = built(make_pairs(6))
+    assert mended.verify() == []
+    assert mended.content_hash == store.content_hash
+
+
+def test_other_settings_are_refused_with_the_fields_that_differ(
+    tmp_path: Path, tiny_model: LanguageModel, tiny_sae: SAE, make_pairs: Pairs
+) -> None:
+    store = build(tmp_path / "s", make_pairs(2), tiny_model, tiny_sae, progress=False)
+    with pytest.raises(StoreError) as error:
+        build(
+            tmp_path / "s",
+            make_pairs(2),
+            replace(tiny_model, name="another"),
+            None,
+            hook_point=HookPoint(0, "hook_mlp_out"),
+            chat=False,
+            max_tokens=50,
+            progress=False,
+        )
+    for field, old, new in (
+        ("model", "tiny-llama", "another"),
+        ("sae", "tiny", "none"),
+        ("hook_point", "blocks.1.hook_resid_post", "blocks.0.hook_mlp_out"),
+        ("prompt_form", "chat", "raw"),
+        ("max_tokens", "1024", "50"),
+        ("d_sae", "48", "0"),
+    ):
+        assert f"  {field}: the store has {old}, you ask for {new}" in str(error.value)
+    assert "model_sha256" not in str(error.value)
+    assert "new folder" in str(error.value)
+    assert open_store(tmp_path / "s").content_hash == store.content_hash
+
+
+def test_a_second_builder_is_refused_and_readers_are_not(built: Build, make_pairs: Pairs) -> None:
+    store = built(make_pairs(2))
+    with (
+        files.building(store.path),
+        pytest.raises(StoreError, match=f"being built by another process.*{os.getpid()}"),
+    ):
+        built(make_pairs(3))
+    with files.building(store.path):
+        assert open_store(store.path).behaviors() == ["refusal"]
+    built(make_pairs(3))
+
+
+def test_a_folder_of_other_things_is_refused(
+    tmp_path: Path, tiny_model: LanguageModel, make_pairs: Pairs
+) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(StoreError, match=r"thesis\.tex"):
+        build(tmp_path, make_pairs(1), tiny_model, None, progress=False)
+    with pytest.raises(StoreError, match="is a file"):
+        build(tmp_path / "thesis.tex", make_pairs(1), tiny_model, None, progress=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_an_sae_is_not_used_at_another_hook_point(
+    tmp_path: Path, tiny_model: LanguageModel, tiny_sae: SAE, make_pairs: Pairs
+) -> None:
+    with pytest.raises(StoreError, match=r"blocks\.1\.hook_resid_post.*blocks\.2"):
+        build(
+            tmp_path / "s",
+            make_pairs(1),
+            tiny_model,
+            tiny_sae,
+            hook_point="blocks.2.hook_resid_post",
+        )
+    assert not (tmp_path / "s").exists()
+
+
+def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(
+    built: Build, make_pairs: Pairs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = built(make_pairs(6), "expected")
+    from trimtab.store import capture
+
+    original, calls = capture._run, 0
+
+    def interrupted(*args: object) -> object:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise KeyboardInterrupt
+        return original(*args)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(capture, "_run", interrupted)
+        with pytest.raises(KeyboardInterrupt, match="of 6 samples; the same command resumes"):
+            built(make_pairs(6))
+    assert built(make_pairs(6)).content_hash == expected.content_hash
+
+
+def test_a_full_disk_is_told_plainly_and_the_build_resumes(
+    built: Build, make_pairs: Pairs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("trimtab.store.files.commit", full)
+        with pytest.raises(StoreError, match=r"No space left on device.*goes on from there"):
+            built(make_pairs(2))
+    assert built(make_pairs(2)).verify() == []
+
+
+def test_the_bar_tells_samples_and_rate(
+    tmp_path: Path,
+    tiny_model: LanguageModel,
+    make_pairs: Pairs,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    build(tmp_path / "s", make_pairs(3), tiny_model, None)
+    shown = capsys.readouterr()
+    assert "3/3" in shown.err
+    assert "samples/s" in shown.err
+    assert shown.out == ""

@@ -1,0 +1,8 @@
+"""Activations of samples on the disk: built once, resumed after a crash, read with SQL."""
+
+from trimtab.store.build import build
+from trimtab.store.matrices import Differences
+from trimtab.store.sandbox import query, tables
+from trimtab.store.store import Store, open_store
+
+__all__ = ["Differences", "Store", "build", "open_store", "query", "tables"]
