@@ -1,0 +1,1 @@
+"""Which samples and which features matter: rank, prune, search, prove, and account for every part."""

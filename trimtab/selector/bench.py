@@ -1,0 +1,139 @@
+"""The bench on which candidate vectors are measured, each measurement once."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from trimtab.model.hook_points import HookPoint
+from trimtab.model.language_model import LanguageModel
+from trimtab.pairs import Message
+from trimtab.selector.journal import Journal
+from trimtab.steering.positions import Positions
+from trimtab.steering.calibration import Calibration, calibrate
+from trimtab.steering.classifier import BehaviorClassifier
+from trimtab.steering.damage import Damage, Divergence
+from trimtab.steering.generation import generate
+from trimtab.steering.margin import Margin
+from trimtab.steering.vector import SteeringVector
+
+Conversations = Sequence[tuple[Message, ...]]
+
+
+@dataclass(frozen=True, eq=False)
+class Bench:
+    """Measures vectors at one hook point, always at the same damage.
+
+    Attributes:
+        damage: meter of the search; a finer one may be passed to `calibrate`.
+        budget: nats per token that every vector is scaled to.
+        classifier: tells whether a reply shows the behaviour.
+        max_new_tokens: length of generated replies.
+    """
+
+    model: LanguageModel
+    hook_point: HookPoint
+    damage: Damage
+    budget: float
+    classifier: BehaviorClassifier
+    journal: Journal
+    positions: Positions = "prompt_end"
+    chat: bool = True
+    system: str | None = None
+    max_new_tokens: int = 32
+
+    def vector(self, direction: Tensor) -> SteeringVector:
+        """Return a direction `(d_model,)` as a vector at this bench's hook point, at unit length.
+
+        Unit length gives every calibration the same start.
+        """
+        unit = direction / direction.norm().clamp_min(1e-12)
+        return SteeringVector(unit, self.hook_point, self.positions)
+
+    def calibrate(
+        self, direction: Tensor, damage: Damage | None = None, *, meter: str = "search"
+    ) -> Calibration:
+        """Return the multiplier of the unit vector at the budget, by the search's meter or another."""
+        vector = self.vector(direction)
+        start = 0.1 * self.residual_norm
+
+        def measure() -> dict[str, object]:
+            found = calibrate(vector, damage or self.damage, self.budget, start=start)
+            return {
+                "multiplier": found.multiplier,
+                "damage": [found.damage.mean, found.damage.p95],
+                "curve": found.curve,
+            }
+
+        kept = self.journal.once(("calibrate", _digest(vector.direction), meter), measure)
+        return Calibration(
+            kept["multiplier"],
+            Divergence(*kept["damage"]),
+            tuple((m, d) for m, d in kept["curve"]),
+        )
+
+    def effect(self, direction: Tensor, margin: Margin, name: str) -> float:
+        """Return the mean effect on a margin at equal damage, in nats per token."""
+        found = self.calibrate(direction)
+        vector = self.vector(direction)
+
+        def measure() -> float:
+            change = vector.edit(found.multiplier)
+            assert change is not None
+            return margin.mean_effect(change)
+
+        key = ("effect", _digest(vector.direction), found.multiplier, name)
+        return float(self.journal.once(key, measure))
+
+    def effects(
+        self, direction: Tensor, margin: Margin, name: str, multiplier: float
+    ) -> NDArray[np.float64]:
+        """Return every sample's effect on a margin, `(n,)`, at a multiplier of the unit vector."""
+        vector = self.vector(direction)
+
+        def measure() -> list[float]:
+            change = vector.edit(multiplier)
+            assert change is not None
+            return [float(x) for x in margin.effects(change)]
+
+        key = ("effects", _digest(vector.direction), multiplier, name)
+        return np.array(self.journal.once(key, measure))
+
+    def replies(
+        self, direction: Tensor | None, conversations: Conversations, multiplier: float = 0.0
+    ) -> list[str]:
+        """Return greedy replies under the unit vector at `multiplier`, or of the unsteered model."""
+        vector = None if direction is None else self.vector(direction)
+
+        def measure() -> list[str]:
+            return generate(
+                self.model,
+                conversations,
+                vector,
+                multiplier,
+                max_new_tokens=self.max_new_tokens,
+                chat=self.chat,
+                system=self.system,
+            )
+
+        digest = None if vector is None else _digest(vector.direction)
+        prompts = [list(conversation) for conversation in conversations]
+        replies: list[str] = self.journal.once(("replies", digest, multiplier, prompts), measure)
+        return replies
+
+    def rate(self, direction: Tensor | None, conversations: Conversations) -> float:
+        """Return the behaviour rate of replies at equal damage."""
+        multiplier = 0.0 if direction is None else self.calibrate(direction).multiplier
+        return float(self.classifier.shows(self.replies(direction, conversations, multiplier)).mean())
+
+    @property
+    def residual_norm(self) -> float:
+        """Median length of the residual at the hook point on the damage texts."""
+        return self.damage.residual_norm
+
+
+def _digest(direction: Tensor) -> str:
+    return hashlib.sha256(direction.cpu().numpy().tobytes()).hexdigest()[:24]

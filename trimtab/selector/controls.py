@@ -1,0 +1,116 @@
+"""Honest controls: what every chosen vector has to stand beside, at the same damage."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from trimtab.model.batch import pad
+from trimtab.model.hook_points import HookPoint
+from trimtab.model.hooks import residuals
+from trimtab.model.language_model import LanguageModel
+from trimtab.model.render import render
+from trimtab.pairs import Message, Sample
+from trimtab.selector.parts import Choice, Parts, compose, everything
+
+DRAWS = 3  # random controls are averaged over this many draws
+EXAMPLES = 3  # shown by the prompting control
+ROWS_PER_BATCH = 32
+
+
+def control_vectors(parts: Parts, choice: Choice, *, seed: int) -> dict[str, list[Tensor]]:
+    """Return the control vectors by name, `(d_model,)` each; random ones come in several draws.
+
+    - `dense_mean_difference`: all samples, the residual's difference (CAA).
+    - `full_sae`: all samples, every feature; left out without an SAE.
+    - `random_samples`: as many samples as were chosen, drawn at random, all of their difference.
+    - `random_features`: the chosen samples, as many features drawn at random among those that
+      fire on them; left out without an SAE.
+    - `random_direction`: a normal draw.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    every = everything(parts)
+    controls = {"dense_mean_difference": [compose(parts, Choice(every.samples))]}
+    if every.features is not None:
+        controls["full_sae"] = [compose(parts, every)]
+    draws = [torch.randperm(parts.n_samples, generator=generator) for _ in range(DRAWS)]
+    count = len(choice.samples)
+    controls["random_samples"] = [
+        compose(parts, Choice(tuple(draw[:count].tolist()))) for draw in draws
+    ]
+    if choice.features is not None and parts.features is not None:
+        mean = parts.features[list(choice.samples)].mean(0)
+        fired = torch.nonzero(mean != 0).flatten()
+        controls["random_features"] = [
+            compose(parts, Choice(choice.samples, tuple(fired[draw].tolist())))
+            for draw in (
+                torch.randperm(len(fired), generator=generator)[: len(choice.features)]
+                for _ in range(DRAWS)
+            )
+        ]
+    shape = parts.residual.shape[1]
+    controls["random_direction"] = [torch.randn(shape, generator=generator) for _ in range(DRAWS)]
+    return controls
+
+
+def lexical_vector(
+    model: LanguageModel,
+    samples: Sequence[Sample],
+    hook_point: HookPoint,
+    *,
+    chat: bool,
+    system: str | None,
+) -> Tensor | None:
+    """Return the mean difference that the answers' first words alone make, `(d_model,)`.
+
+    None where no pair's first words differ: then there is nothing lexical of that kind to control.
+    """
+    rows, signs, starts = [], [], []
+    for sample in samples:
+        words = {side: text.split()[0] for side, text in sample.sides}
+        if len(set(words.values())) == 1 and sample.is_pair:
+            continue
+        for side, word in words.items():
+            row = render(model, sample.messages, word, chat=chat, system=system)
+            rows.append(row.ids)
+            starts.append(row.n_prompt)
+            signs.append(1.0 if side == "positive" else -1.0)
+    if len(set(signs)) < 2:
+        return None
+    sums = {1.0: torch.zeros(model.d_model), -1.0: torch.zeros(model.d_model)}
+    for begin in range(0, len(rows), ROWS_PER_BATCH):
+        chosen = range(begin, min(begin + ROWS_PER_BATCH, len(rows)))
+        pad_id = model.pad_id
+        batch = pad([rows[i] for i in chosen], "right", pad_id, model.device)
+        seen = residuals(
+            model,
+            batch.input_ids,
+            batch.attention_mask,
+            [hook_point],
+            position_ids=batch.position_ids,
+        )[hook_point]
+        for row, i in enumerate(chosen):
+            sums[signs[i]] += seen[row, starts[i] : len(rows[i])].float().mean(0).cpu()
+    return sums[1.0] / signs.count(1.0) - sums[-1.0] / signs.count(-1.0)
+
+
+def with_examples(
+    messages: Sequence[Message], examples: Sequence[Sample]
+) -> tuple[Message, ...]:
+    """Return a conversation with answered examples put before it: the prompting control."""
+    shown: list[Message] = []
+    for sample in examples:
+        shown += [*sample.messages, {"role": "assistant", "content": sample.positive or ""}]
+    return (*shown, *messages)
+
+
+def examples_to_show(samples: Sequence[Sample]) -> list[Sample]:
+    """Return the samples whose positives the prompting control shows: the shortest few.
+
+    A longer context costs every forward pass; samples with a system message of their own cannot
+    be strung together and are passed over.
+    """
+    usable = [
+        s for s in samples if s.positive and s.messages and s.messages[0]["role"] != "system"
+    ]
+    return sorted(usable, key=lambda s: (len(s.prompt) + len(s.positive or ""), s.id))[:EXAMPLES]

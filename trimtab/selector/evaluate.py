@@ -1,0 +1,159 @@
+"""The held-out proof: a vector and its controls, at equal damage, on pairs and questions that no
+choice has seen."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from trimtab.pairs import Message, Sample
+from trimtab.selector.bench import Bench
+from trimtab.selector.controls import with_examples
+from trimtab.selector.intervals import Estimate, mean_estimate, ratio_estimate, share_estimate
+from trimtab.steering.calibration import Calibration
+from trimtab.steering.damage import Damage
+from trimtab.steering.margin import Margin
+
+SLOPE_MULTIPLIERS = (-1.0, 1.0)  # of the calibrated one, beside 0
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """Pairs and open questions kept for the report, and the meter that calibrates for it."""
+
+    margin: Margin
+    questions: tuple[tuple[Message, ...], ...]
+    damage: Damage
+
+    @property
+    def groups(self) -> list[str]:
+        """The pairs' groups, for the bootstrap."""
+        return [sample.group for sample in self.margin.samples]
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What one vector, or several draws of one control, did: averaged over draws.
+
+    Attributes:
+        effects: every held-out pair's change of margin, `(n_pairs,)`.
+        shown: share of draws whose reply to each question shows the behaviour, `(n_questions,)`.
+        calibration: of the first draw; None where nothing was added to the residual.
+        replies: of the first draw.
+    """
+
+    effects: NDArray[np.float64]
+    shown: NDArray[np.float64]
+    calibration: Calibration | None
+    replies: tuple[str, ...]
+    draws: int
+
+    def effect(self, groups: Sequence[str]) -> Estimate:
+        """The mean effect with its interval over groups of pairs."""
+        return mean_estimate(self.effects, groups)
+
+    def behavior_rate(self) -> Estimate:
+        """The behaviour rate with its interval over questions."""
+        if self.draws == 1:
+            return share_estimate(int(self.shown.sum()), len(self.shown))
+        return mean_estimate(self.shown, [str(i) for i in range(len(self.shown))])
+
+    def to_json(self, groups: Sequence[str]) -> dict[str, Any]:
+        """Return effect and behaviour rate as the card holds them."""
+        return {
+            "effect": self.effect(groups).to_json(),
+            "behavior_rate": self.behavior_rate().to_json(),
+        }
+
+
+def measure(bench: Bench, held_out: HeldOut, directions: Sequence[Tensor]) -> Outcome:
+    """Measure the draws of one vector, each calibrated by the report's own damage meter."""
+    effects, shown, calibrations, replies = [], [], [], []
+    for direction in directions:
+        found = bench.calibrate(direction, held_out.damage, meter="report")
+        calibrations.append(found)
+        effects.append(bench.effects(direction, held_out.margin, "report", found.multiplier))
+        replies.append(bench.replies(direction, held_out.questions, found.multiplier))
+        shown.append(bench.classifier.shows(replies[-1]).astype(float))
+    return Outcome(
+        np.mean(effects, axis=0),
+        np.mean(shown, axis=0),
+        calibrations[0],
+        tuple(replies[0]),
+        len(directions),
+    )
+
+
+def measure_unsteered(bench: Bench, held_out: HeldOut) -> Outcome:
+    """Measure the untouched model: no effect by definition, and its own behaviour rate."""
+    replies = bench.replies(None, held_out.questions)
+    shown = bench.classifier.shows(replies).astype(float)
+    return Outcome(np.zeros(len(held_out.groups)), shown, None, tuple(replies), 1)
+
+
+def measure_prompting(bench: Bench, held_out: HeldOut, examples: Sequence[Sample]) -> Outcome:
+    """Measure plain prompting: a few positive examples in the context, no steering."""
+
+    def effects() -> list[float]:
+        prompted = [
+            replace(sample, messages=with_examples(sample.messages, examples))
+            for sample in held_out.margin.samples
+        ]
+        margin = Margin(
+            bench.model, prompted, bench.hook_point, chat=bench.chat, system=bench.system
+        )
+        return [float(x) for x in margin.base - held_out.margin.base]
+
+    questions = [with_examples(question, examples) for question in held_out.questions]
+    replies = bench.replies(None, questions)
+    ids = [sample.id for sample in examples]
+    return Outcome(
+        np.array(bench.journal.once(("prompting", ids), effects)),
+        bench.classifier.shows(replies).astype(float),
+        None,
+        tuple(replies),
+        1,
+    )
+
+
+def anti_steerable(bench: Bench, held_out: HeldOut, direction: Tensor) -> Estimate:
+    """Estimate the share of held-out pairs whose margin falls as the multiplier grows.
+
+    A pair's steerability is the least-squares slope of its margin over multipliers -1, 0 and 1
+    times the calibrated one (Tan et al. 2024); by symmetry that is half the difference of the
+    outer two.
+    """
+    found = bench.calibrate(direction, held_out.damage, meter="report")
+    down, up = (
+        bench.effects(direction, held_out.margin, "report", share * found.multiplier)
+        for share in SLOPE_MULTIPLIERS
+    )
+    return share_estimate(int((up - down < 0).sum()), len(up))
+
+
+def faithfulness(
+    small: Outcome, full: Outcome, unsteered: Outcome, groups: Sequence[str]
+) -> tuple[Estimate, Estimate]:
+    """Return faithfulness for the margin and for the behaviour rate, small over full.
+
+    The rate's is the ratio of what each adds to the unsteered rate.
+    """
+    margin = ratio_estimate(
+        small.effects, full.effects, groups, what="the dense vector's margin effect"
+    )
+    rate = ratio_estimate(
+        small.shown - unsteered.shown,
+        full.shown - unsteered.shown,
+        [str(i) for i in range(len(small.shown))],
+        what="what the dense vector adds to the behaviour rate",
+    )
+    return margin, rate
+
+
+def beats(one: Outcome, other: Outcome) -> dict[str, Any]:
+    """Estimate by how much one behaviour rate exceeds another over the same questions."""
+    questions = [str(i) for i in range(len(one.shown))]
+    return mean_estimate(one.shown - other.shown, questions).to_json()

@@ -1,0 +1,325 @@
+"""Write a selection as a folder that stands alone: vector, card, receipt and what they rest on.
+
+| file | holds |
+|---|---|
+| `vector.safetensors` | the direction, before the multiplier, with what is needed to apply it |
+| `card.json` | what it is, how it was chosen, what it does held out beside its controls |
+| `receipt.parquet` | a row a (sample, feature): the rows sum to the vector |
+| `samples.parquet` | every pair: its text, split, usefulness, and whether it was kept |
+| `features.parquet` | every kept feature: coefficient, direction, tokens it fires on |
+| `curves.parquet` | the pruning curves of samples and of features |
+| `candidates.parquet` | every candidate of pruning and search |
+| `replies.parquet` | replies to the held-out questions, of the vector and of every control |
+| `report.html` | all of it to look at |
+
+The folder is written beside its place and moved there when it is whole.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import torch
+
+from trimtab.errors import VectorError
+from trimtab.selector.evaluate import beats, faithfulness
+from trimtab.selector.folder import CARD, read_card, sha256
+from trimtab.selector.intervals import Estimate
+from trimtab.selector.parts import compose
+from trimtab.selector.pruning import usefulness
+from trimtab.selector.rankers import Evidence
+from trimtab.selector.rankers.contrast import effect_sizes
+from trimtab.selector.receipt import receipt
+from trimtab.selector.select import Selection
+from trimtab.steering.formats.stored import VECTOR_FILE
+from trimtab.steering.vector import SteeringVector, save_vector
+from trimtab.store import Store
+
+LIBRARIES = ("torch", "transformers", "sae-lens", "duckdb", "polars", "optuna", "scikit-learn")
+LABEL_TOKENS = 6  # strongest tokens that stand in for a feature's label
+
+
+def export_selection(selection: Selection, store: Store, out: Path) -> dict[str, Any]:
+    """Write the folder `out` and return its card.
+
+    Raises:
+        VectorError: `out` exists already; nothing is overwritten.
+    """
+    if out.exists():
+        raise VectorError(f"{out} exists already; name another folder, or remove it first")
+    part = out.with_name(out.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    tables = _tables(selection, store)
+    for name, table in tables.items():
+        table.write_parquet(part / f"{name}.parquet")
+    card = _card(selection, store)
+    vector = SteeringVector(
+        selection.direction, selection.bench.hook_point, selection.bench.positions
+    )
+    save_vector(vector, part / VECTOR_FILE, multiplier=card["multiplier"])
+    card["checksums"] = {file.name: sha256(file) for file in sorted(part.iterdir())}
+    (part / CARD).write_text(json.dumps(card, indent=1, ensure_ascii=False), encoding="utf-8")
+    os.replace(part, out)
+    return card
+
+
+def _tables(selection: Selection, store: Store) -> dict[str, pl.DataFrame]:
+    parts = selection.pools[selection.chosen.pooling]
+    choice = selection.chosen.choice
+    tables = {
+        "receipt": receipt(parts, choice),
+        "samples": _samples(selection),
+        "curves": _curves(selection),
+        "candidates": _candidates(selection),
+        "replies": _replies(selection),
+    }
+    if choice.features is not None:
+        tables["features"] = _features(selection, store)
+    return tables
+
+
+def _samples(selection: Selection) -> pl.DataFrame:
+    parts = selection.pools[selection.chosen.pooling]
+    choice = selection.chosen.choice
+    kept = {parts.sample_ids[i] for i in choice.samples}
+    useful = usefulness(parts.residual, selection.target.gradient)
+    along = torch.cosine_similarity(parts.residual, selection.target.gradient[None], dim=1)
+    row = {sample_id: i for i, sample_id in enumerate(parts.sample_ids)}
+    split_of = {i: name for name, ids in selection.splits.to_json().items() for i in ids}
+    dense = choice.features is None
+
+    def values(sample_id: str) -> dict[str, Any]:
+        if sample_id not in row:
+            return {"usefulness": None, "cosine_to_gradient": None, "direction": None}
+        i = row[sample_id]
+        wanted = dense and sample_id in kept
+        return {
+            "usefulness": float(useful[i]),
+            "cosine_to_gradient": float(along[i]),
+            "direction": parts.residual[i].tolist() if wanted else None,
+        }
+
+    return pl.DataFrame(
+        [
+            {
+                "sample_id": sample.id,
+                "group": sample.group,
+                "split": split_of[sample.id],
+                "kept": sample.id in kept,
+                "weight": 1 / len(kept) if sample.id in kept else 0.0,
+                "prompt": sample.prompt,
+                "positive": sample.positive,
+                "negative": sample.negative,
+                **values(sample.id),
+            }
+            for sample in selection.samples
+        ],
+        schema_overrides={"direction": pl.List(pl.Float32)},
+        infer_schema_length=None,
+    )
+
+
+def _features(selection: Selection, store: Store) -> pl.DataFrame:
+    parts = selection.pools[selection.chosen.pooling]
+    choice = selection.chosen.choice
+    assert choice.features is not None and parts.decoder is not None and parts.features is not None
+    features = list(choice.features)
+    evidence = Evidence(parts, selection.target.gradient)
+    tokens: dict[int, list[str]] = {feature: [] for feature in features}
+    for row in store.top_tokens(features, LABEL_TOKENS).iter_rows(named=True):
+        tokens[row["feature"]].append(row["token"])
+    vector = compose(parts, choice)
+    unit = vector / vector.norm()
+    coefficients = choice.coefficients or (1.0,) * len(features)
+    mean = parts.features[list(choice.samples)].mean(0)
+    return pl.DataFrame(
+        {
+            "feature": pl.Series(features, dtype=pl.Int64),
+            "coefficient": list(coefficients),
+            "mean_difference": mean[features].tolist(),
+            "contribution": [
+                coefficient * float(mean[f]) * float(parts.decoder[f] @ unit)
+                for f, coefficient in zip(features, coefficients, strict=True)
+            ],
+            "cohens_d": effect_sizes(evidence)[features].tolist(),
+            "gradient_along": (parts.decoder[features] @ selection.target.gradient).tolist(),
+            "tokens": [tokens[feature] for feature in features],
+            "direction": pl.Series(
+                parts.decoder[features].tolist(), dtype=pl.List(pl.Float32)
+            ),
+        }
+    ).sort(pl.col("contribution").abs(), descending=True)
+
+
+def _curves(selection: Selection) -> pl.DataFrame:
+    return pl.DataFrame(
+        [
+            {"of": of, "kept": len(p.kept), "effect": p.effect, "faithfulness": p.faithfulness}
+            for of, curve in (
+                ("samples", selection.sample_curve),
+                ("features", selection.feature_curve),
+            )
+            for p in curve
+        ],
+        schema={"of": pl.String, "kept": pl.Int64, "effect": pl.Float64, "faithfulness": pl.Float64},
+    )
+
+
+def _candidates(selection: Selection) -> pl.DataFrame:
+    return pl.DataFrame(
+        [
+            {
+                "origin": candidate.origin,
+                "pooling": candidate.pooling,
+                "samples": candidate.size[0],
+                "features": candidate.size[1] or None,
+                "effect": candidate.effect,
+                "chosen": candidate == selection.chosen,
+            }
+            for candidate in selection.candidates
+        ],
+        schema_overrides={"features": pl.Int64},
+        infer_schema_length=None,
+    )
+
+
+def _replies(selection: Selection) -> pl.DataFrame:
+    questions = [messages[-1]["content"] for messages in selection.held_out.questions]
+    outcomes = {"minimal": selection.minimal, **selection.controls}
+    classifier = selection.bench.classifier
+    return pl.DataFrame(
+        [
+            {"vector": name, "question": question, "reply": reply, "probability": float(p)}
+            for name, outcome in outcomes.items()
+            for question, reply, p in zip(
+                questions,
+                outcome.replies,
+                classifier.probability(list(outcome.replies)),
+                strict=True,
+            )
+        ],
+        schema={
+            "vector": pl.String,
+            "question": pl.String,
+            "reply": pl.String,
+            "probability": pl.Float64,
+        },
+    )
+
+
+CONTROLS = (
+    "unsteered",
+    "dense_mean_difference",
+    "full_sae",
+    "random_samples",
+    "random_features",
+    "random_direction",
+    "lexical",
+    "prompting",
+)
+WHY_ABSENT = {
+    "full_sae": "the run had no SAE",
+    "random_features": "the vector has no features to draw against",
+    "lexical": "no pair's first words differ between the sides",
+    "prompting": "no sample could be shown as an example",
+}
+
+
+def _card(selection: Selection, store: Store) -> dict[str, Any]:
+    bench, held_out = selection.bench, selection.held_out
+    parts = selection.pools[selection.chosen.pooling]
+    choice = selection.chosen.choice
+    minimal, controls = selection.minimal, selection.controls
+    full = controls["dense_mean_difference"]
+    margin_kept, rate_kept = faithfulness(
+        minimal, full, controls["unsteered"], held_out.groups
+    )
+    assert minimal.calibration is not None
+    scale = float(selection.direction.norm())  # the bench measured the unit vector
+    fired = 0 if parts.features is None else int((parts.features.abs().sum(0) > 0).sum())
+    return {
+        "behavior": selection.behavior,
+        "model": store.fingerprint["model"],
+        "sae": store.fingerprint["sae"],
+        "hook_point": str(bench.hook_point),
+        "layer_convention": "layers count from 0, embeddings not counted",
+        "operation": "add",
+        "positions": bench.positions,
+        "pooling": selection.chosen.pooling,
+        "multiplier": minimal.calibration.multiplier / scale,
+        "unit_of_strength": "times the stored vector",
+        "norm": scale,
+        "damage": {
+            "budget": selection.settings.budget,
+            "kl_mean": minimal.calibration.damage.mean,
+            "kl_p95": minimal.calibration.damage.p95,
+            "unit": "KL(steered || base), nats per token of neutral text",
+            "curve": [
+                {"multiplier": m / scale, "kl_mean": kl} for m, kl in minimal.calibration.curve
+            ],
+        },
+        "samples": {"kept": len(choice.samples), "of": parts.n_samples},
+        "features": {
+            "kept": None if choice.features is None else len(choice.features),
+            "of": fired or None,
+        },
+        "held_out": {
+            **minimal.to_json(held_out.groups),
+            "faithfulness": margin_kept.to_json(),
+            "faithfulness_behavior_rate": rate_kept.to_json(),
+            "n_pairs": len(held_out.groups),
+            "n_questions": len(held_out.questions),
+        },
+        "controls": {
+            name: (
+                controls[name].to_json(held_out.groups)
+                if name in controls
+                else {key: _absent(name) for key in ("effect", "behavior_rate")}
+            )
+            for name in CONTROLS
+        },
+        "behavior_rate_beyond": {
+            name: beats(minimal, controls[name]) for name in CONTROLS if name in controls
+        },
+        "anti_steerable_fraction": selection.anti_steerable,
+        "target": {
+            "name": selection.target.name,
+            "rank_correlation": selection.target.rank_correlation,
+            "panel": list(selection.target.panel),
+        },
+        "finalists": list(selection.finalists),
+        "judge": {
+            "kind": bench.classifier.kind,
+            "accuracy": bench.classifier.accuracy,
+            "reliable": bench.classifier.reliable,
+            "trained_on": bench.classifier.n_texts,
+        },
+        "settings": asdict(selection.settings),
+        "splits": selection.splits.to_json(),
+        "seeds": {"split": selection.settings.seed, "search": selection.settings.seed},
+        "data_sha256": _data_hash(selection),
+        "fingerprint": dict(store.fingerprint),
+        "store_content": store.content_hash,
+        "versions": {name: version(name) for name in ("trimtab", *LIBRARIES)},
+        "seconds": round(selection.seconds, 1),
+        "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _absent(control: str) -> Mapping[str, Any]:
+    return Estimate(None, reason=WHY_ABSENT[control]).to_json()
+
+
+def _data_hash(selection: Selection) -> str:
+    hashes = "\n".join(sample.content_hash() for sample in selection.samples)
+    return hashlib.sha256(hashes.encode()).hexdigest()
+

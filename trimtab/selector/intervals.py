@@ -1,0 +1,85 @@
+"""Estimates with 95 % intervals: bootstrap over groups, Wilson for shares."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import binomtest
+
+RESAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value with the bounds of its 95 % interval, or None with the reason why there is none."""
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    reason: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a plain dict; the reason only where there is one."""
+        return {key: item for key, item in asdict(self).items() if key != "reason" or item}
+
+    @property
+    def clear_of_zero(self) -> bool:
+        """Whether the interval excludes zero."""
+        return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
+
+
+def _resampled_means(
+    columns: NDArray[np.float64], groups: Sequence[str], seed: int
+) -> NDArray[np.float64]:
+    """Means of the columns `(n, k)` over bootstrap draws of whole groups, `(RESAMPLES, k)`."""
+    names, index = np.unique(np.asarray(groups), return_inverse=True)
+    sums = np.zeros((len(names), columns.shape[1]))
+    np.add.at(sums, index, columns)
+    counts = np.bincount(index, minlength=len(names))
+    draws = np.random.default_rng(seed).multinomial(
+        len(names), np.full(len(names), 1 / len(names)), size=RESAMPLES
+    )
+    means: NDArray[np.float64] = (draws @ sums) / (draws @ counts)[:, None]
+    return means
+
+
+def mean_estimate(
+    values: NDArray[np.float64], groups: Sequence[str], *, seed: int = 0
+) -> Estimate:
+    """Estimate a mean over samples, `values` `(n,)`, resampling whole groups."""
+    if len(set(groups)) < 2:
+        value = float(values.mean()) if len(values) else None
+        return Estimate(value, reason="an interval needs two groups or more")
+    low, high = np.quantile(_resampled_means(values[:, None], groups, seed), [0.025, 0.975])
+    return Estimate(float(values.mean()), float(low), float(high))
+
+
+def share_estimate(successes: int, trials: int) -> Estimate:
+    """Estimate a share by Wilson's interval, which is honest at 0 and at 1 too."""
+    if trials == 0:
+        return Estimate(None, reason="nothing was counted")
+    interval = binomtest(successes, trials).proportion_ci(method="wilson")
+    return Estimate(successes / trials, float(interval.low), float(interval.high))
+
+
+def ratio_estimate(
+    part: NDArray[np.float64],
+    whole: NDArray[np.float64],
+    groups: Sequence[str],
+    *,
+    what: str,
+    seed: int = 0,
+) -> Estimate:
+    """Estimate mean(part) / mean(whole) over the same samples, `(n,)` each.
+
+    None, with the reason, where the whole's own interval includes zero: a ratio to nothing says
+    nothing.
+    """
+    base = mean_estimate(whole, groups, seed=seed)
+    if not base.clear_of_zero:
+        return Estimate(None, reason=f"the interval of {what} includes no effect")
+    means = _resampled_means(np.stack([part, whole], axis=1), groups, seed)
+    low, high = np.quantile(means[:, 0] / means[:, 1], [0.025, 0.975])
+    return Estimate(float(part.mean() / whole.mean()), float(low), float(high))

@@ -1,0 +1,57 @@
+"""A run's journal: every measurement is written down once, so that an interrupted run resumes."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from trimtab.errors import SelectionError
+
+
+class Journal:
+    """An append-only JSONL file of results by key.
+
+    The first line holds the settings of the run. A line that a kill cut short is dropped.
+
+    Raises:
+        SelectionError: the file belongs to a run with other settings.
+    """
+
+    def __init__(self, path: Path, settings: dict[str, Any]) -> None:
+        self.path = path
+        self._results: dict[str, Any] = {}
+        settings = json.loads(json.dumps(settings))
+        lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+        if lines:
+            self._check(json.loads(lines[0]), settings)
+            for line in lines[1:]:
+                entry = json.loads(line)
+                self._results[entry["key"]] = entry["result"]
+            path.write_bytes(b"\n".join(lines) + b"\n")
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(settings) + "\n", encoding="utf-8")
+
+    def _check(self, before: dict[str, Any], now: dict[str, Any]) -> None:
+        names = sorted(set(before) | set(now))
+        differing = [name for name in names if before.get(name) != now.get(name)]
+        if differing:
+            changes = "; ".join(f"{n}: {before.get(n)!r} then, {now.get(n)!r} now" for n in differing)
+            raise SelectionError(
+                f"{self.path.parent} holds an unfinished run with other settings ({changes}). "
+                "Repeat it with its settings, remove the folder, or name another --out"
+            )
+
+    def once(self, key: tuple[Any, ...], measure: Callable[[], Any]) -> Any:
+        """Return the result under `key`, measuring and noting it if it is not there yet.
+
+        Results must survive JSON.
+        """
+        name = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:24]
+        if name not in self._results:
+            result = json.loads(json.dumps(measure()))
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"key": name, "result": result}) + "\n")
+            self._results[name] = result
+        return self._results[name]

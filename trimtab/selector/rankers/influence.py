@@ -1,0 +1,22 @@
+"""First-order influence: what the target gains, to first order, by a part's term in the vector."""
+
+import torch
+from torch import Tensor
+
+from trimtab.selector.rankers.evidence import Evidence
+
+
+def samples(evidence: Evidence) -> Tensor:
+    """Score samples by gradient times difference over its length, `(n,)`.
+
+    The length stands for the damage that a sample's difference does: vectors are compared at
+    equal damage, where a long difference is scaled down.
+    """
+    residual = evidence.parts.residual
+    return residual @ evidence.gradient / residual.norm(dim=1).clamp_min(1e-12)
+
+
+def features(evidence: Evidence) -> Tensor:
+    """Score features by mean difference times (gradient times direction), `(d_sae,)`."""
+    gain = evidence.feature_differences.mean(0) * (evidence.decoder @ evidence.gradient)
+    return gain.masked_fill(gain <= 0, -torch.inf)

@@ -1,0 +1,50 @@
+"""How the report writes numbers: sensibly rounded, with real minus signs and 95 % intervals."""
+
+import math
+
+from trimtab.selector.intervals import Estimate
+
+MINUS = "\N{MINUS SIGN}"
+MOST_DECIMALS = 4
+
+
+def number(value: float | None, decimals: int | None = None) -> str:
+    """Return a number to `decimals` places, or else to three significant digits; None is a dash."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    if decimals is None:
+        if value == int(value):
+            decimals = 0
+        else:
+            decimals = max(0, 2 - math.floor(math.log10(abs(value))))
+    text = f"{value:,.{min(decimals, 8)}f}"
+    if float(text.replace(",", "")) == 0:
+        text = text.removeprefix("-")
+    return text.replace("-", MINUS)
+
+
+def estimate(found: Estimate) -> str:
+    """Return `0.21 [0.17, 0.25]`; where value or interval is missing, the reason stands instead."""
+    if found.value is None:
+        return found.reason or "not measured"
+    if found.low is None or found.high is None:
+        return f"{number(found.value, 2)} ({found.reason or 'no interval'})"
+    decimals = decimals_of(found)
+    value, low, high = (number(x, decimals) for x in (found.value, found.low, found.high))
+    return f"{value} [{low}, {high}]"
+
+
+def decimals_of(found: Estimate) -> int:
+    """Return how many decimals an estimate's interval deserves, 2 to 4.
+
+    As many as the interval's width asks for, and enough that a bound which is clear of zero does
+    not look like zero.
+    """
+    if found.value is None or found.low is None or found.high is None:
+        return 2
+    width = found.high - found.low
+    decimals = 2 if width <= 0 else max(2, -math.floor(math.log10(width)))
+    if found.clear_of_zero:
+        nearest = min(abs(found.low), abs(found.high))
+        decimals = max(decimals, math.ceil(-math.log10(2 * nearest)))
+    return min(decimals, MOST_DECIMALS)

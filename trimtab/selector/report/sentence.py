@@ -1,0 +1,114 @@
+"""What a run found, in two sentences that follow from its intervals.
+
+Nothing is claimed that an interval does not carry: an effect whose interval includes zero is said
+to be indistinguishable from it, a control that is not beaten clearly is said not to be, and where
+the judge of replies is not reliable no behaviour rate is quoted at all.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from trimtab.selector.intervals import Estimate
+from trimtab.selector.report.numbers import estimate, number
+
+RANDOM = {"random_samples": "as many random samples", "random_features": "as many random features"}
+
+
+def found(card: Mapping[str, Any]) -> str:
+    """Return two sentences: what was found and its effect, then what the model writes under it."""
+    return f"{_made(card)} {_written(card)}"
+
+
+def verdict(difference: Estimate) -> Literal["above", "below", "unclear"]:
+    """Return on which side of zero an interval lies; "unclear" where it has zero in it or is none."""
+    if not difference.clear_of_zero or difference.value is None:
+        return "unclear"
+    return "above" if difference.value > 0 else "below"
+
+
+def _made(card: Mapping[str, Any]) -> str:
+    samples, features = card["samples"], card["features"]
+    what = f"{number(samples['kept'])} of {number(samples['of'])} samples"
+    if features["kept"] is not None:
+        what += f" and {number(features['kept'])} of {number(features['of'])} SAE features"
+    verb = "makes" if samples["kept"] == 1 and features["kept"] is None else "make"
+    effect = Estimate(**card["held_out"]["effect"])
+    return f"{what} {verb} a steering vector {_effect(effect)}{_kept(card, effect)}."
+
+
+def _effect(effect: Estimate) -> str:
+    if effect.value is None or effect.low is None:
+        return (
+            f"whose effect on the held-out margin is {estimate(effect)}, so that no effect is shown"
+        )
+    match verdict(effect):
+        case "above":
+            return f"that raises the held-out margin by {estimate(effect)}, clear of zero"
+        case "below":
+            return f"that moves the held-out margin the wrong way, by {estimate(effect)}"
+        case "unclear":
+            return (
+                f"whose effect on the held-out margin, {estimate(effect)}, is not clear of zero"
+            )
+
+
+def _kept(card: Mapping[str, Any], effect: Estimate) -> str:
+    kept = Estimate(**card["held_out"]["faithfulness"])
+    if kept.value is None:
+        return f"; its faithfulness to the dense vector has no value, because {estimate(kept)}"
+    if verdict(effect) != "above" or verdict(kept) != "above":
+        return f"; its faithfulness to the dense vector is {estimate(kept)}"
+    only = "only " if kept.high is not None and kept.high < 1 else ""
+    return f", which is {only}{estimate(kept)} times what the dense vector of all samples does"
+
+
+def _written(card: Mapping[str, Any]) -> str:
+    held_out, judge = card["held_out"], card["judge"]
+    if not held_out["n_questions"]:
+        return (
+            "No held-out question was asked, so nothing is known of what the model writes under "
+            "it, nor whether it beats the controls there."
+        )
+    if not judge["reliable"]:
+        return (
+            f"Behaviour rates mean nothing here, because the judge of replies is not reliable "
+            f"(accuracy {number(judge['accuracy'], 2)}), so nothing is claimed about what the "
+            "model writes under it, nor that it beats the controls there."
+        )
+    rate = Estimate(**held_out["behavior_rate"])
+    beside = f"{_beside(card, 'unsteered')} and {_beside(card, 'dense_mean_difference')}"
+    sentence = f"Its replies show the behaviour at a rate of {estimate(rate)}, {beside}"
+    against = _against_random(card)
+    return f"{sentence}; {against}." if against else f"{sentence}."
+
+
+def _beside(card: Mapping[str, Any], control: str) -> str:
+    rate = estimate(Estimate(**card["controls"][control]["behavior_rate"]))
+    name = "the unsteered model's" if control == "unsteered" else "the dense vector's"
+    match verdict(Estimate(**card["behavior_rate_beyond"][control])):
+        case "above":
+            return f"clearly above {name} {rate}"
+        case "below":
+            return f"clearly below {name} {rate}"
+        case "unclear":
+            than = "above" if control == "unsteered" else "different from"
+            return f"not clearly {than} {name} {rate}"
+
+
+def _against_random(card: Mapping[str, Any]) -> str:
+    said: list[tuple[str, str]] = []
+    for control, name in RANDOM.items():
+        if control not in card["behavior_rate_beyond"]:
+            continue
+        difference = Estimate(**card["behavior_rate_beyond"][control])
+        how = verdict(difference)
+        verb = {
+            "above": "clearly beats",
+            "below": "does clearly worse than",
+            "unclear": "does not clearly beat",
+        }[how]
+        said.append((how, f"{verb} {name} (by {estimate(difference)})"))
+    if not said:
+        return ""
+    joint = " and " if len({how for how, _ in said}) == 1 else " but "
+    return f"at equal damage it {joint.join(text for _, text in said)}"

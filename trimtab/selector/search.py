@@ -1,0 +1,179 @@
+"""Optuna over the few knobs around the rankers, on effect, samples and features at once.
+
+It never searches masks: which parts are kept is the rankers' word; Optuna asks how many, ranked by
+what, pooled how, and with which coefficients. The study lies in a journal file and resumes.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import optuna
+import torch
+from optuna.samplers import TPESampler
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from torch import Tensor
+
+from trimtab.selector.parts import Choice, Parts
+from trimtab.selector.rankers import FEATURE_RANKERS, SAMPLE_RANKERS, Evidence
+from trimtab.selector.rankers.pursuit import matched
+
+MAX_FEATURES = 64
+LARGEST_SHARE = 0.25  # of the samples: beyond it nothing is minimal
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A choice of parts, how it came about, and its effect on the target."""
+
+    pooling: str
+    choice: Choice
+    effect: float
+    origin: str
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """How many samples and how many features are kept."""
+        features = self.choice.features
+        return len(self.choice.samples), 0 if features is None else len(features)
+
+
+Knobs = Mapping[str, str | int]
+
+
+def choose_by_knobs(pools: Mapping[str, Parts], gradient: Tensor, knobs: Knobs) -> Choice | None:
+    """Return what the rankers choose at these knobs; None where no feature qualifies.
+
+    Features are ranked on the samples that were chosen before, so that a feature is only kept for
+    a difference which those show themselves.
+    """
+    parts = pools[str(knobs["pooling"])]
+    scores = SAMPLE_RANKERS[str(knobs["sample_ranker"])](Evidence(parts, gradient))
+    samples = tuple(sorted(scores.topk(int(knobs["samples"])).indices.tolist()))
+    if parts.features is None:
+        return Choice(samples)
+    evidence = Evidence(parts.rows(samples), gradient)
+    ranked = FEATURE_RANKERS[str(knobs["feature_ranker"])](evidence)
+    best = ranked.argsort(descending=True)[: int(knobs["features"])]
+    features = tuple(best[ranked[best] > -torch.inf].tolist())
+    if not features:
+        return None
+    choice = Choice(samples, features)
+    return matched(parts, choice, gradient) if knobs["coefficients"] == "matched" else choice
+
+
+def search(
+    pools: Mapping[str, Parts],
+    gradient: Tensor,
+    measure: Callable[[str, Choice], float],
+    study_file: Path,
+    *,
+    trials: int,
+    seed: int,
+    say: Callable[[int, int], None] = lambda *_: None,
+) -> list[Candidate]:
+    """Return every candidate that a study of `trials` trials measured, resuming the study's file.
+
+    Args:
+        pools: the parts to choose from, by pooling.
+        gradient: `(d_model,)` of the target's effect.
+        measure: effect of a (pooling, choice) on the target at equal damage.
+        study_file: Optuna's journal; made when it is missing.
+        trials: how many trials the whole study has.
+        seed: of the sampler.
+        say: told (trials done, trials in all) after each.
+    """
+    any_parts = next(iter(pools.values()))
+    most_samples = max(1, round(LARGEST_SHARE * any_parts.n_samples))
+    has_features = any_parts.features is not None
+
+    def suggest(trial: optuna.Trial) -> dict[str, str | int]:
+        knobs: dict[str, str | int] = {
+            "pooling": trial.suggest_categorical("pooling", sorted(pools)),
+            "sample_ranker": trial.suggest_categorical("sample_ranker", _serious(SAMPLE_RANKERS)),
+            "samples": trial.suggest_int("samples", 1, most_samples, log=True),
+        }
+        if has_features:
+            rankers = _serious(FEATURE_RANKERS)
+            knobs["feature_ranker"] = trial.suggest_categorical("feature_ranker", rankers)
+            knobs["features"] = trial.suggest_int("features", 1, MAX_FEATURES, log=True)
+            knobs["coefficients"] = trial.suggest_categorical("coefficients", ["mean", "matched"])
+        return knobs
+
+    def objective(trial: optuna.Trial) -> tuple[float, int, int]:
+        knobs = suggest(trial)
+        choice = choose_by_knobs(pools, gradient, knobs)
+        if choice is None:
+            raise optuna.TrialPruned
+        effect = measure(str(knobs["pooling"]), choice)
+        kept = 0 if choice.features is None else len(choice.features)
+        trial.set_user_attr(
+            "choice", [list(choice.samples), choice.features, choice.coefficients]
+        )
+        return effect, len(choice.samples), kept
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(
+        study_name="selection",
+        storage=JournalStorage(JournalFileBackend(str(study_file))),
+        directions=["maximize", "minimize", "minimize"],
+        sampler=TPESampler(seed=seed, n_startup_trials=max(4, trials // 3)),
+        load_if_exists=True,
+    )
+    done = len([t for t in study.trials if t.state.is_finished()])
+    if done == 0:
+        for knobs in _first_guesses(sorted(pools)[0], most_samples, has_features):
+            study.enqueue_trial(knobs)
+    for number in range(done, trials):
+        study.optimize(objective, n_trials=1)
+        say(number + 1, trials)
+    candidates = []
+    for trial in study.get_trials(states=(optuna.trial.TrialState.COMPLETE,)):
+        samples, features, coefficients = trial.user_attrs["choice"]
+        choice = Choice(
+            tuple(samples),
+            None if features is None else tuple(features),
+            None if coefficients is None else tuple(coefficients),
+        )
+        candidates.append(
+            Candidate(trial.params["pooling"], choice, trial.values[0], f"trial {trial.number}")
+        )
+    return candidates
+
+
+def pareto(candidates: list[Candidate]) -> list[Candidate]:
+    """Return the candidates that no other beats or equals in effect, samples and features."""
+
+    def beaten(one: Candidate) -> bool:
+        return any(
+            other is not one
+            and other.effect >= one.effect
+            and other.size[0] <= one.size[0]
+            and other.size[1] <= one.size[1]
+            and (other.effect, *other.size) != (one.effect, *one.size)
+            for other in candidates
+        )
+
+    unique = {(c.pooling, c.choice): c for c in candidates}
+    return [candidate for candidate in unique.values() if not beaten(candidate)]
+
+
+def _serious(rankers: Mapping[str, object]) -> list[str]:
+    return [name for name in rankers if name != "random"]
+
+
+def _first_guesses(pooling: str, most: int, has_features: bool) -> list[dict[str, str | int]]:
+    """Return knobs worth a trial before the sampler knows anything."""
+    guesses: list[dict[str, str | int]] = []
+    for ranker in ("influence", "cosine"):
+        for share in (0.2, 0.5):
+            knobs: dict[str, str | int] = {
+                "pooling": pooling,
+                "sample_ranker": ranker,
+                "samples": max(1, round(share * most)),
+            }
+            if has_features:
+                knobs |= {"feature_ranker": "pursuit", "features": 20, "coefficients": "matched"}
+            guesses.append(knobs)
+    return guesses

@@ -1,0 +1,75 @@
+"""The multiplier at which a steering operation does a given damage: every comparison rests on it."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from scipy.optimize import brentq
+
+from trimtab.errors import VectorError
+from trimtab.steering.apply import Steering
+from trimtab.steering.damage import Damage, Divergence
+
+TOLERANCE = 0.02  # relative error of the damage that is reached
+MAX_MULTIPLIER = 1e6
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A multiplier, the damage it does, and every point measured on the way."""
+
+    multiplier: float
+    damage: Divergence
+    curve: tuple[tuple[float, float], ...]  # (multiplier, mean divergence), by multiplier
+
+
+def calibrate(
+    steering: Steering, damage: Damage, budget: float, *, start: float = 1.0
+) -> Calibration:
+    """Find the positive multiplier at which the mean divergence is `budget` nats per token.
+
+    Divergence grows about with the square of the multiplier, so the root is sought in logarithms,
+    where that is a straight line; five or six measurements are typical.
+
+    Raises:
+        VectorError: the budget is not positive, or no multiplier reaches it.
+    """
+    if not budget > 0:
+        raise VectorError(f"the damage budget is {budget}; it must be above 0 nats per token")
+    measured: dict[float, Divergence] = {}
+
+    def excess(log_multiplier: float) -> float:
+        multiplier = math.exp(log_multiplier)
+        if multiplier not in measured:
+            measured[multiplier] = damage(steering.edit(multiplier))
+        mean = measured[multiplier].mean
+        gap = math.log(max(mean, 1e-12) / budget)
+        return 0.0 if abs(gap) < TOLERANCE else gap
+
+    low, high = _bracket(excess, math.log(start))
+    root = low if low == high else brentq(excess, low, high, xtol=1e-3)
+    multiplier = min(measured, key=lambda m: abs(math.log(m) - root))
+    curve = sorted((m, d.mean) for m, d in measured.items())
+    return Calibration(multiplier, measured[multiplier], tuple(curve))
+
+
+def _bracket(excess: Callable[[float], float], guess: float) -> tuple[float, float]:
+    """Return log-multipliers around the root, by steps that assume a quadratic and overshoot."""
+    gap = excess(guess)
+    if gap == 0:
+        return guess, guess
+    side = guess
+    for _ in range(40):
+        step = -gap / 2
+        side, before = side + step + math.copysign(0.05, step), side
+        if abs(side) > math.log(MAX_MULTIPLIER):
+            break
+        gap, previous = excess(side), gap
+        if gap == 0:
+            return side, side
+        if (gap > 0) != (previous > 0):
+            return min(side, before), max(side, before)
+    raise VectorError(
+        "no multiplier reaches the damage budget: the operation does nothing to the model's "
+        "predictions, or the budget is out of its reach"
+    )

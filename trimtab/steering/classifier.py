@@ -1,0 +1,140 @@
+"""Does a text show the behaviour? A classifier trained on the pairs' own completions.
+
+Two ways to look at a text, the first that is reliable is used:
+
+- `words`: TF-IDF of words and letter groups, which knows nothing of the model.
+- `reading`: the unsteered model reads the bare text, without its prompt, and the mean of its
+  residual at three quarters of its depth is classified. More accurate where a behaviour has no
+  vocabulary of its own; it shares the model's notions with the vectors that it judges, so look at
+  the replies before believing it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GroupKFold, cross_val_score
+from sklearn.pipeline import Pipeline, make_pipeline, make_union
+from sklearn.preprocessing import StandardScaler
+
+from trimtab.errors import SelectionError
+from trimtab.model.batch import pad
+from trimtab.model.hook_points import HookPoint
+from trimtab.model.hooks import residuals
+from trimtab.model.language_model import LanguageModel
+from trimtab.model.render import render
+from trimtab.pairs import Sample
+
+RELIABLE_ACCURACY = 0.85  # below it a run says that its classifier cannot judge
+TEXTS_PER_BATCH = 32
+
+Kind = Literal["words", "reading"]
+
+
+@dataclass(frozen=True, eq=False)
+class BehaviorClassifier:
+    """Tells positive from negative completions.
+
+    Attributes:
+        kind: what it looks at.
+        accuracy: cross-validated on the completions, with whole groups of pairs held out.
+        n_texts: how many it was trained on.
+    """
+
+    kind: Kind
+    pipeline: Pipeline
+    model: LanguageModel
+    accuracy: float
+    n_texts: int
+
+    @property
+    def reliable(self) -> bool:
+        """Whether the accuracy suffices to judge replies."""
+        return self.accuracy >= RELIABLE_ACCURACY
+
+    def probability(self, texts: Sequence[str]) -> NDArray[np.float64]:
+        """Return the probability that each text shows the behaviour, `(n,)`; 0 for an empty one."""
+        spoken = [i for i, text in enumerate(texts) if text.strip()]
+        probabilities = np.zeros(len(texts))
+        if spoken:
+            looked_at = _look(self.kind, self.model, [texts[i] for i in spoken])
+            probabilities[spoken] = self.pipeline.predict_proba(looked_at)[:, 1]
+        return probabilities
+
+    def shows(self, texts: Sequence[str]) -> NDArray[np.bool_]:
+        """Return whether each text shows the behaviour, `(n,)`."""
+        shown: NDArray[np.bool_] = self.probability(texts) > 0.5
+        return shown
+
+
+def train_classifier(samples: Sequence[Sample], model: LanguageModel) -> BehaviorClassifier:
+    """Train on the completions of `samples`: by words if that is reliable, else the better way.
+
+    Raises:
+        SelectionError: one side has no completion, or there are fewer than two groups.
+    """
+    texts, labels, groups = [], [], []
+    for sample in samples:
+        for side, text in sample.sides:
+            texts.append(text)
+            labels.append(side == "positive")
+            groups.append(sample.group)
+    folds = min(5, len(set(groups)))
+    if len(set(labels)) < 2 or folds < 2:
+        raise SelectionError(
+            "the behaviour's text classifier needs completions of both sides in two groups or more"
+        )
+    best: BehaviorClassifier | None = None
+    for kind, pipeline in _pipelines().items():
+        looked_at = _look(kind, model, texts)
+        scores = cross_val_score(pipeline, looked_at, labels, groups=groups, cv=GroupKFold(folds))
+        accuracy = float(np.mean(scores))
+        if best is None or accuracy > best.accuracy:
+            fitted = pipeline.fit(looked_at, labels)
+            best = BehaviorClassifier(kind, fitted, model, accuracy, len(texts))
+        if best.reliable:
+            break
+    assert best is not None
+    return best
+
+
+def _pipelines() -> dict[Kind, Pipeline]:
+    return {
+        "words": make_pipeline(
+            make_union(
+                TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"\S+"),
+                TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), sublinear_tf=True),
+            ),
+            LogisticRegression(C=30.0, max_iter=2000),
+        ),
+        "reading": make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=2000)),
+    }
+
+
+def _look(kind: Kind, model: LanguageModel, texts: Sequence[str]) -> Any:
+    return list(texts) if kind == "words" else _read(model, texts)
+
+
+def _read(model: LanguageModel, texts: Sequence[str]) -> NDArray[np.float32]:
+    """Mean residual of each bare text, `(n, d_model)`; the first token, a sink, is left out."""
+    point = HookPoint(3 * model.n_layers // 4, "hook_resid_post")
+    rows = [render(model, (), text, chat=False).ids for text in texts]
+    means = np.zeros((len(rows), model.d_model), dtype=np.float32)
+    order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
+    for begin in range(0, len(order), TEXTS_PER_BATCH):
+        chosen = order[begin : begin + TEXTS_PER_BATCH]
+        batch = pad([rows[i] for i in chosen], "right", model.pad_id, model.device)
+        seen = residuals(
+            model,
+            batch.input_ids,
+            batch.attention_mask,
+            [point],
+            position_ids=batch.position_ids,
+        )[point]
+        for row, i in enumerate(chosen):
+            means[i] = seen[row, 1 : len(rows[i])].float().mean(0).cpu().numpy()
+    return means
