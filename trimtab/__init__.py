@@ -14,10 +14,11 @@ if TYPE_CHECKING:
     from trimtab.pairs import load_packaged as load_packaged
     from trimtab.pairs import packaged_questions as packaged_questions
     from trimtab.pairs import read_pairs as read_pairs
-    from trimtab.selector.run import run as select
+    from trimtab.selector.run import run as select  # noqa: F401
     from trimtab.selector.select import Settings as Settings
     from trimtab.steering.clamp import FeatureClamp as FeatureClamp
     from trimtab.steering.generation import generate as generate
+    from trimtab.steering.generation import read_prompts as read_prompts
     from trimtab.steering.vector import SteeringVector as SteeringVector
     from trimtab.steering.vector import load_vector as load_vector
     from trimtab.store import build as build
@@ -38,6 +39,7 @@ _HOMES = {
     "open_store": "trimtab.store",
     "packaged_questions": "trimtab.pairs",
     "read_pairs": "trimtab.pairs",
+    "read_prompts": "trimtab.steering.generation",
     "select": "trimtab.selector.run",
 }
 

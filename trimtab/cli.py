@@ -16,10 +16,11 @@ from typer.core import TyperGroup
 from trimtab.errors import PairsError, TrimtabError, VectorError
 from trimtab.pairs import FORMATS
 
+
 class Commands(TyperGroup):
     """Turns a user's mistake into one line on stderr, without a traceback."""
 
-    def invoke(self, ctx: typer.Context) -> Any:
+    def invoke(self, ctx: Any) -> Any:
         """Run a command; exit with 1 after an error of the user's, with 130 after Ctrl-C."""
         try:
             return super().invoke(ctx)
@@ -130,9 +131,7 @@ def build(
     """
     from trimtab.pairs import read_pairs
 
-    samples = read_pairs(
-        pairs, format=format_, behavior=behavior, columns=_columns(column or [])
-    )
+    samples = read_pairs(pairs, format=format_, behavior=behavior, columns=_columns(column or []))
     from trimtab.model.language_model import load_model
     from trimtab.model.sae import load_sae
     from trimtab.store import build as build_store
@@ -151,9 +150,7 @@ def build(
     typer.echo(f"{store}: {counts}; behaviours: {', '.join(built.behaviors())}")
 
 
-@app.command(
-    epilog=example("trimtab info runs/demo/store", "trimtab info runs/demo/vector --json")
-)
+@app.command(epilog=example("trimtab info runs/demo/store", "trimtab info runs/demo/vector --json"))
 def info(
     path: Annotated[Path, typer.Argument(help="A store, or an exported vector's folder.")],
     json_: JsonOption = False,
@@ -320,21 +317,19 @@ def steer(
 
     card = read_card(vector)
     from trimtab.model.language_model import load_model
-    from trimtab.steering.generation import generate
+    from trimtab.steering.generation import generate, read_prompts
     from trimtab.steering.vector import load_vector
 
     loaded = load_model(model or card["model"])
     direction, calibrated = load_vector(vector)
     direction.check(loaded)
+    prompts = read_prompts(
+        loaded,
+        [({"role": "user", "content": prompt},)],
+        chat=card["fingerprint"]["prompt_form"] == "chat",
+    )
     replies = {
-        name: generate(
-            loaded,
-            [({"role": "user", "content": prompt},)],
-            direction,
-            strength,
-            max_new_tokens=max_new_tokens,
-            chat=card["fingerprint"]["prompt_form"] == "chat",
-        )[0]
+        name: generate(prompts, direction, strength, max_new_tokens=max_new_tokens)[0]
         for name, strength in (("unsteered", 0.0), ("steered", multiplier * calibrated))
     }
     if json_:
@@ -344,9 +339,7 @@ def steer(
         typer.echo(f"{name}:\n{reply}\n")
 
 
-@app.command(
-    epilog=example("trimtab export runs/demo/vector --format gguf --out refusal.gguf")
-)
+@app.command(epilog=example("trimtab export runs/demo/vector --format gguf --out refusal.gguf"))
 def export(
     vector: Annotated[Path, typer.Argument(help="An exported vector's folder.")],
     out: Annotated[Path, typer.Option(help="File to write; it must not exist yet.")],

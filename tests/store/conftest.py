@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -72,9 +73,7 @@ def built(
 ) -> Callable[..., Store]:
     """Build a store of several tasks that the test may damage."""
 
-    def make(samples: list[Sample], name: str = "store", **options: object) -> Store:
-        return build(  # type: ignore[arg-type]
-            tmp_path / name, samples, tiny_model, tiny_sae, progress=False, **options
-        )
+    def make(samples: list[Sample], name: str = "store", **options: Any) -> Store:
+        return build(tmp_path / name, samples, tiny_model, tiny_sae, progress=False, **options)
 
     return make

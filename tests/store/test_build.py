@@ -70,7 +70,7 @@ def _build_and_die(path: Path, samples: list[Sample], model: LanguageModel, comm
         done += 1
         original(temporary, target)
 
-    files.commit = dying
+    files.commit = dying  # type: ignore[assignment]
     build(path, samples, model, None, progress=False)
 
 
@@ -234,7 +234,10 @@ def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(
 
     with monkeypatch.context() as patch:
         patch.setattr(capture, "_run", interrupted)
-        with pytest.raises(KeyboardInterrupt, match="of 6 samples; the same command resumes"):
+        with pytest.raises(
+            KeyboardInterrupt,
+            match="stopped; 3 of 6 samples are kept, and the same command goes on",
+        ):
             built(make_pairs(6))
     assert built(make_pairs(6)).content_hash == expected.content_hash
 

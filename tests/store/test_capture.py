@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from trimtab.model.hook_points import HookPoint
+from trimtab.model.hook_points import HookPoint, parse_hook_point
 from trimtab.model.hooks import residuals
 from trimtab.model.language_model import LanguageModel
 from trimtab.model.render import render
@@ -41,14 +41,9 @@ def test_continuing_from_the_shared_prompt_equals_a_plain_forward_pass(
     assert rows.height == 10
     for index, side, mean, last in rows.iter_rows():
         text = getattr(samples[index], side)
-        plain = uncached(family_model, samples[index], text, HookPoint(*_parts(hook_point)))
+        plain = uncached(family_model, samples[index], text, parse_hook_point(hook_point))
         np.testing.assert_allclose(mean, plain.mean(dim=0), atol=1e-4, rtol=1e-4)
         np.testing.assert_allclose(last, plain[-1], atol=1e-4, rtol=1e-4)
-
-
-def _parts(name: str) -> tuple[int, str]:
-    _, layer, site = name.split(".")
-    return int(layer), site
 
 
 def test_batches_change_nothing_but_rounding(
@@ -105,8 +100,8 @@ def test_activations_are_the_saes_on_every_token_but_the_first(
             " AND side IN ('prompt', ?)",
             [sample.id, side],
         )
-        found[rows["position"].to_numpy(), rows["feature"].to_numpy()] = torch.tensor(
-            rows["value"].to_numpy(writable=True)
+        found[rows["position"].to_list(), rows["feature"].to_list()] = torch.tensor(
+            rows["value"].to_list()
         )
         torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
 
@@ -134,8 +129,8 @@ def test_pooled_features_are_the_pooling_of_the_stored_activations(
             [sample_id, side],
         )
         values = torch.zeros(last - first + 1, tiny_sae.d_sae)
-        values[rows["position"].to_numpy().astype(int) - first, rows["feature"].to_numpy()] = (
-            torch.tensor(rows["value"].to_numpy())
+        values[(rows["position"] - first).to_list(), rows["feature"].to_list()] = torch.tensor(
+            rows["value"].to_list()
         )
         dense[sample_id, side] = values
     pooled = store.sql("FROM pooled")
@@ -159,11 +154,11 @@ def test_decoded_features_bias_and_error_add_up_to_the_residual(
             where = "FROM {} WHERE sample_id = ? AND side = ?"
             rows = store.sql(f"SELECT feature, mean {where.format('pooled')}", [sample.id, side])
             pooled = torch.zeros(tiny_sae.d_sae)
-            pooled[rows["feature"].to_numpy()] = torch.tensor(rows["mean"].to_numpy())
+            pooled[rows["feature"].to_list()] = torch.tensor(rows["mean"].to_list())
             residual = store.sql(f"SELECT mean {where.format('residuals')}", [sample.id, side])
             torch.testing.assert_close(
                 tiny_sae.decode(pooled) + error,
-                torch.tensor(residual["mean"].to_numpy()[0]),
+                torch.tensor(residual["mean"].to_list()[0]),
                 atol=1e-4,
                 rtol=1e-4,
             )

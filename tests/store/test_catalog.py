@@ -55,6 +55,16 @@ def test_a_catalog_that_is_not_of_the_shards_is_rebuilt_on_opening(
     assert open_store(store.path).verify() == []
 
 
+def test_what_a_killed_builder_left_of_a_catalog_does_no_harm(
+    built: Build, make_pairs: Pairs
+) -> None:
+    store = built(make_pairs(2))
+    (store.path / "catalog.duckdb.tmp").write_bytes(b"half")
+    (store.path / "catalog.duckdb.tmp.wal").write_bytes(b"a log of other tables")
+    assert built(make_pairs(3)).verify() == []
+    assert not list(store.path.glob("*.tmp*"))
+
+
 def test_samples_come_back_whole(built: Build, make_pairs: Pairs) -> None:
     first, second = make_pairs(2)
     system = {"role": "system", "content": 'Be "terse"; DROP TABLE samples;--'}

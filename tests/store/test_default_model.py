@@ -30,9 +30,9 @@ def test_the_default_models_store_agrees_with_plain_forward_passes(
             where = "WHERE sample_id = ? AND side = ?"
             rows = store.sql(f"SELECT feature, mean FROM pooled {where}", [sample.id, side])
             pooled = torch.zeros(default_sae.d_sae)
-            pooled[rows["feature"].to_numpy()] = torch.tensor(rows["mean"].to_numpy())
+            pooled[rows["feature"].to_list()] = torch.tensor(rows["mean"].to_list())
             row = store.sql(f"SELECT mean FROM residuals {where}", [sample.id, side])
-            residual = torch.tensor(row["mean"].to_numpy()[0])
+            residual = torch.tensor(row["mean"].to_list()[0])
             torch.testing.assert_close(residual, x.mean(dim=0), atol=1e-3, rtol=1e-4)
             # decoded features + bias + the SAE's error are the residual
             error = (x - default_sae.decode(default_sae.encode(x))).mean(dim=0)

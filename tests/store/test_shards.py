@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import polars as pl
@@ -15,6 +16,11 @@ from trimtab.store.shards import (
 )
 
 FACTS = {"fingerprint": "abc"}
+
+
+def rows_of(sql: str) -> list[tuple[Any, ...]]:
+    with duckdb.connect() as connection:
+        return connection.execute(sql).fetchall()
 
 
 @pytest.fixture
@@ -36,9 +42,9 @@ def test_a_shard_is_sorted_by_feature_and_names_its_fingerprint(
     write_shard(tmp_path, "0-a", {"activations": rows}, FACTS)
     (path,) = shard_files(tmp_path, read_markers(tmp_path).values(), "activations")
     assert pl.read_parquet(path)["feature"].to_list() == [7, 7, 9]
-    metadata = duckdb.sql(f"SELECT decode(key), decode(value) FROM parquet_kv_metadata('{path}')")
-    assert dict(metadata.fetchall())["trimtab_fingerprint"] == "abc"
-    codecs = duckdb.sql(f"SELECT DISTINCT compression FROM parquet_metadata('{path}')").fetchall()
+    metadata = rows_of(f"SELECT decode(key), decode(value) FROM parquet_kv_metadata('{path}')")
+    assert dict(metadata)["trimtab_fingerprint"] == "abc"
+    codecs = rows_of(f"SELECT DISTINCT compression FROM parquet_metadata('{path}')")
     assert codecs == [("ZSTD",)]
 
 

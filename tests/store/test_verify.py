@@ -25,6 +25,7 @@ def test_a_sound_store_has_no_problems(store: Store) -> None:
         ("UPDATE data.activations SET position = 0 WHERE rowid = 5", "position 0"),
         ("UPDATE data.pooled SET mean = mean * 1.01 WHERE rowid = 5", "not the pooling"),
         ("UPDATE data.pooled SET n_active = n_active + 1 WHERE rowid = 5", "not the pooling"),
+        ("DELETE FROM data.tokens WHERE rowid = 5", "not the tokens that were counted"),
         ("DELETE FROM data.pooled WHERE rowid = 5", "not the pooling"),
         (
             "UPDATE data.residuals SET mean ="

@@ -1,1 +1,1 @@
-"""Which samples and which features matter: rank, prune, search, prove, and account for every part."""
+"""Which samples and features matter: rank, prune, search, prove, account for every part."""

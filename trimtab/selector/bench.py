@@ -1,8 +1,9 @@
 """The bench on which candidate vectors are measured, each measurement once."""
 
 import hashlib
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,12 +13,12 @@ from trimtab.model.hook_points import HookPoint
 from trimtab.model.language_model import LanguageModel
 from trimtab.pairs import Message
 from trimtab.selector.journal import Journal
-from trimtab.steering.positions import Positions
 from trimtab.steering.calibration import Calibration, calibrate
 from trimtab.steering.classifier import BehaviorClassifier
 from trimtab.steering.damage import Damage, Divergence
-from trimtab.steering.generation import generate
+from trimtab.steering.generation import Prompts, generate, read_prompts
 from trimtab.steering.margin import Margin
+from trimtab.steering.positions import Positions
 from trimtab.steering.vector import SteeringVector
 
 Conversations = Sequence[tuple[Message, ...]]
@@ -44,6 +45,7 @@ class Bench:
     chat: bool = True
     system: str | None = None
     max_new_tokens: int = 32
+    _read: dict[str, Prompts] = field(default_factory=dict, repr=False)
 
     def vector(self, direction: Tensor) -> SteeringVector:
         """Return a direction `(d_model,)` as a vector at this bench's hook point, at unit length.
@@ -56,7 +58,7 @@ class Bench:
     def calibrate(
         self, direction: Tensor, damage: Damage | None = None, *, meter: str = "search"
     ) -> Calibration:
-        """Return the multiplier of the unit vector at the budget, by the search's meter or another."""
+        """Return the unit vector's multiplier at the budget, by the search's meter or another."""
         vector = self.vector(direction)
         start = 0.1 * self.residual_norm
 
@@ -105,29 +107,33 @@ class Bench:
     def replies(
         self, direction: Tensor | None, conversations: Conversations, multiplier: float = 0.0
     ) -> list[str]:
-        """Return greedy replies under the unit vector at `multiplier`, or of the unsteered model."""
+        """Return greedy replies under the unit vector at `multiplier`, unsteered without one."""
         vector = None if direction is None else self.vector(direction)
 
         def measure() -> list[str]:
-            return generate(
-                self.model,
-                conversations,
-                vector,
-                multiplier,
-                max_new_tokens=self.max_new_tokens,
-                chat=self.chat,
-                system=self.system,
-            )
+            prompts = self._prompts(conversations)
+            return generate(prompts, vector, multiplier, max_new_tokens=self.max_new_tokens)
 
         digest = None if vector is None else _digest(vector.direction)
-        prompts = [list(conversation) for conversation in conversations]
-        replies: list[str] = self.journal.once(("replies", digest, multiplier, prompts), measure)
+        key = ("replies", digest, multiplier, _key(conversations))
+        replies: list[str] = self.journal.once(key, measure)
         return replies
+
+    def _prompts(self, conversations: Conversations) -> Prompts:
+        """Return prompts with their cache; the same ones are asked again and again."""
+        key = _key(conversations)
+        if key not in self._read:
+            self._read[key] = read_prompts(
+                self.model, conversations, chat=self.chat, system=self.system
+            )
+        return self._read[key]
 
     def rate(self, direction: Tensor | None, conversations: Conversations) -> float:
         """Return the behaviour rate of replies at equal damage."""
         multiplier = 0.0 if direction is None else self.calibrate(direction).multiplier
-        return float(self.classifier.shows(self.replies(direction, conversations, multiplier)).mean())
+        return float(
+            self.classifier.shows(self.replies(direction, conversations, multiplier)).mean()
+        )
 
     @property
     def residual_norm(self) -> float:
@@ -137,3 +143,7 @@ class Bench:
 
 def _digest(direction: Tensor) -> str:
     return hashlib.sha256(direction.cpu().numpy().tobytes()).hexdigest()[:24]
+
+
+def _key(conversations: Conversations) -> str:
+    return json.dumps([list(conversation) for conversation in conversations])

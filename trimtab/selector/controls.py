@@ -89,14 +89,12 @@ def lexical_vector(
             [hook_point],
             position_ids=batch.position_ids,
         )[hook_point]
-        for row, i in enumerate(chosen):
-            sums[signs[i]] += seen[row, starts[i] : len(rows[i])].float().mean(0).cpu()
+        for place, i in enumerate(chosen):
+            sums[signs[i]] += seen[place, starts[i] : len(rows[i])].float().mean(0).cpu()
     return sums[1.0] / signs.count(1.0) - sums[-1.0] / signs.count(-1.0)
 
 
-def with_examples(
-    messages: Sequence[Message], examples: Sequence[Sample]
-) -> tuple[Message, ...]:
+def with_examples(messages: Sequence[Message], examples: Sequence[Sample]) -> tuple[Message, ...]:
     """Return a conversation with answered examples put before it: the prompting control."""
     shown: list[Message] = []
     for sample in examples:
@@ -110,7 +108,5 @@ def examples_to_show(samples: Sequence[Sample]) -> list[Sample]:
     A longer context costs every forward pass; samples with a system message of their own cannot
     be strung together and are passed over.
     """
-    usable = [
-        s for s in samples if s.positive and s.messages and s.messages[0]["role"] != "system"
-    ]
+    usable = [s for s in samples if s.positive and s.messages and s.messages[0]["role"] != "system"]
     return sorted(usable, key=lambda s: (len(s.prompt) + len(s.positive or ""), s.id))[:EXAMPLES]

@@ -17,7 +17,6 @@ The folder is written beside its place and moved there when it is whole.
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -31,7 +30,7 @@ import torch
 
 from trimtab.errors import VectorError
 from trimtab.selector.evaluate import beats, faithfulness
-from trimtab.selector.folder import CARD, read_card, sha256
+from trimtab.selector.folder import CARD, sha256
 from trimtab.selector.intervals import Estimate
 from trimtab.selector.parts import compose
 from trimtab.selector.pruning import usefulness
@@ -68,7 +67,7 @@ def export_selection(selection: Selection, store: Store, out: Path) -> dict[str,
     save_vector(vector, part / VECTOR_FILE, multiplier=card["multiplier"])
     card["checksums"] = {file.name: sha256(file) for file in sorted(part.iterdir())}
     (part / CARD).write_text(json.dumps(card, indent=1, ensure_ascii=False), encoding="utf-8")
-    os.replace(part, out)
+    part.replace(out)
     return card
 
 
@@ -153,9 +152,7 @@ def _features(selection: Selection, store: Store) -> pl.DataFrame:
             "cohens_d": effect_sizes(evidence)[features].tolist(),
             "gradient_along": (parts.decoder[features] @ selection.target.gradient).tolist(),
             "tokens": [tokens[feature] for feature in features],
-            "direction": pl.Series(
-                parts.decoder[features].tolist(), dtype=pl.List(pl.Float32)
-            ),
+            "direction": pl.Series(parts.decoder[features].tolist(), dtype=pl.List(pl.Float32)),
         }
     ).sort(pl.col("contribution").abs(), descending=True)
 
@@ -170,7 +167,12 @@ def _curves(selection: Selection) -> pl.DataFrame:
             )
             for p in curve
         ],
-        schema={"of": pl.String, "kept": pl.Int64, "effect": pl.Float64, "faithfulness": pl.Float64},
+        schema={
+            "of": pl.String,
+            "kept": pl.Int64,
+            "effect": pl.Float64,
+            "faithfulness": pl.Float64,
+        },
     )
 
 
@@ -240,9 +242,7 @@ def _card(selection: Selection, store: Store) -> dict[str, Any]:
     choice = selection.chosen.choice
     minimal, controls = selection.minimal, selection.controls
     full = controls["dense_mean_difference"]
-    margin_kept, rate_kept = faithfulness(
-        minimal, full, controls["unsteered"], held_out.groups
-    )
+    margin_kept, rate_kept = faithfulness(minimal, full, controls["unsteered"], held_out.groups)
     assert minimal.calibration is not None
     scale = float(selection.direction.norm())  # the bench measured the unit vector
     fired = 0 if parts.features is None else int((parts.features.abs().sum(0) > 0).sum())
@@ -322,4 +322,3 @@ def _absent(control: str) -> Mapping[str, Any]:
 def _data_hash(selection: Selection) -> str:
     hashes = "\n".join(sample.content_hash() for sample in selection.samples)
     return hashlib.sha256(hashes.encode()).hexdigest()
-

@@ -45,9 +45,7 @@ def _resampled_means(
     return means
 
 
-def mean_estimate(
-    values: NDArray[np.float64], groups: Sequence[str], *, seed: int = 0
-) -> Estimate:
+def mean_estimate(values: NDArray[np.float64], groups: Sequence[str], *, seed: int = 0) -> Estimate:
     """Estimate a mean over samples, `values` `(n,)`, resampling whole groups."""
     if len(set(groups)) < 2:
         value = float(values.mean()) if len(values) else None

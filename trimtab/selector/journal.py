@@ -37,7 +37,9 @@ class Journal:
         names = sorted(set(before) | set(now))
         differing = [name for name in names if before.get(name) != now.get(name)]
         if differing:
-            changes = "; ".join(f"{n}: {before.get(n)!r} then, {now.get(n)!r} now" for n in differing)
+            changes = "; ".join(
+                f"{n}: {before.get(n)!r} then, {now.get(n)!r} now" for n in differing
+            )
             raise SelectionError(
                 f"{self.path.parent} holds an unfinished run with other settings ({changes}). "
                 "Repeat it with its settings, remove the folder, or name another --out"

@@ -7,10 +7,9 @@ the multiplier.
 """
 
 import polars as pl
-import torch
-from torch import Tensor
 
 from trimtab.selector.parts import Choice, Parts, compose, shares
+
 
 def receipt(parts: Parts, choice: Choice) -> pl.DataFrame:
     """Return the receipt's rows: `sample_id, feature, share, contribution`, largest first."""

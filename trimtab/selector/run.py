@@ -1,6 +1,5 @@
 """From a store, or from pairs, to an exported vector with its report: what the commands call."""
 
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from trimtab.model.sae import SAE, load_sae
 from trimtab.pairs import Sample
 from trimtab.selector.export import export_selection
 from trimtab.selector.report import render_report
-from trimtab.selector.select import Settings, select
+from trimtab.selector.select import DEFAULTS, Settings, select
 from trimtab.store import Store, build
 
 SAME_TEXTS = ("model_revision", "tokenizer_sha256", "chat_template_sha256")
@@ -30,7 +29,7 @@ def run(
     model: LanguageModel | None = None,
     sae: SAE | None = None,
     questions: Sequence[str] | None = None,
-    settings: Settings = Settings(),
+    settings: Settings = DEFAULTS,
     progress: bool = True,
 ) -> dict[str, Any]:
     """Select, prove, export and report the minimal vector of a behaviour; return its card.
@@ -75,13 +74,13 @@ def build_and_run(
     out: Path,
     *,
     questions: Sequence[str] | None,
-    settings: Settings = Settings(),
+    settings: Settings = DEFAULTS,
     progress: bool = True,
 ) -> dict[str, Any]:
     """Go the whole way with the default model and SAE: `out/store`, then `out/vector`."""
     if (out / "vector").exists():
         raise VectorError(f"{out / 'vector'} exists already; name another --out, or remove it")
-    os.makedirs(out, exist_ok=True)
+    out.mkdir(parents=True, exist_ok=True)
     model = load_model(dtype="float32")
     sae = load_sae(None, model)
     store = build(out / "store", samples, model, sae, progress=progress)
@@ -98,7 +97,7 @@ def build_and_run(
 
 
 def _check_same(store: Store, model: LanguageModel, sae: SAE | None) -> None:
-    """Refuse a model or SAE that is not the store's; the dtype may differ, scoring needs float32."""
+    """Refuse a model or SAE that is not the store's; the dtype may differ: scores are float32."""
     now: Mapping[str, str] = {**model.fingerprint(), **({} if sae is None else sae.fingerprint())}
     names = list(SAME_TEXTS + SAME_NUMBERS)
     if store.fingerprint["model_dtype"] == now["model_dtype"]:

@@ -108,9 +108,7 @@ def search(
             raise optuna.TrialPruned
         effect = measure(str(knobs["pooling"]), choice)
         kept = 0 if choice.features is None else len(choice.features)
-        trial.set_user_attr(
-            "choice", [list(choice.samples), choice.features, choice.coefficients]
-        )
+        trial.set_user_attr("choice", [list(choice.samples), choice.features, choice.coefficients])
         return effect, len(choice.samples), kept
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)

@@ -49,9 +49,10 @@ if TYPE_CHECKING:
 
 SEARCH_TEXTS = 16  # neutral texts of the search's damage meter, and of the report's
 REPORT_TEXTS = 48
-FINALISTS = 6
+SMALLEST, STRONGEST = 4, 2  # finalists whose replies are judged
 MAX_PRUNED_FEATURES = 256  # pruning of features starts at no more than these
 MAX_TUNE = 40  # pairs and prompts that every candidate is measured on
+MAX_REPORT = 120  # held-out pairs that the report measures on
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,9 @@ class Settings:
     poolings: tuple[str, ...] = ("mean", "last")
     shares: tuple[float, float, float] = (0.5, 0.25, 0.25)
     max_new_tokens: int = 32
+
+
+DEFAULTS = Settings()
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +118,7 @@ def select(
     work: Path,
     *,
     questions: Sequence[str] | None = None,
-    settings: Settings = Settings(),
+    settings: Settings = DEFAULTS,
     say: Say = lambda *_: None,
 ) -> Selection:
     """Find and prove the minimal steering vector of one behaviour of a store.
@@ -139,7 +143,7 @@ def select(
     splits = split(samples, settings.seed, settings.shares)
     by_id = {sample.id: sample for sample in samples}
     tune = [by_id[i] for i in splits.tune][:MAX_TUNE]
-    report = [by_id[i] for i in splits.report]
+    report = [by_id[i] for i in splits.report][:MAX_REPORT]
     pools = _pools(store, sae, behavior, splits, settings)
     parts = pools[settings.poolings[0]]
     asked = {
@@ -213,8 +217,13 @@ def select(
     )
     minimal = measure(bench, held_out, [direction])
     controls = _measure_controls(
-        bench, held_out, pools[chosen.pooling], chosen.choice, [by_id[i] for i in splits.select],
-        settings.seed, say,
+        bench,
+        held_out,
+        pools[chosen.pooling],
+        chosen.choice,
+        [by_id[i] for i in splits.select],
+        settings.seed,
+        say,
     )
     say("anti-steerable pairs", 0, 0)
     anti = {
@@ -350,25 +359,26 @@ def _judge(
 ) -> tuple[Candidate, list[dict[str, Any]]]:
     """Choose the smallest finalist whose replies show the behaviour as often as the dense vector's.
 
-    Finalists are the best of the Pareto front by effect, at different sizes. Where none keeps the
-    tolerance, the one with the highest behaviour rate is taken; where the classifier cannot judge,
-    the target's effect decides alone.
+    Finalists lie on the Pareto front: the smallest few that keep the dense vector's effect, and the
+    few with the largest effect. Where no finalist keeps the rate, the one with the highest is
+    taken; where the classifier cannot judge, the target's effect decides alone.
     """
     if not candidates:
         raise SelectionError("nothing could be selected: no feature differs between the sides")
-    front = sorted(pareto(list(candidates)), key=lambda c: -c.effect)[:FINALISTS]
-    judged = bench.classifier.reliable and bool(conversations)
-    if not judged:
-        floor = settings.tolerance * target.effect(bench, dense)
-        holding = [c for c in pareto(list(candidates)) if c.effect >= floor]
-        chosen = min(holding, key=_size) if holding else front[0]
-        return chosen, [_finalist(c, None) for c in front]
-    rates = [bench.rate(compose(pools[c.pooling], c.choice), conversations) for c in front]
-    floor = settings.tolerance * bench.rate(dense, conversations)
-    holding = [c for c, rate in zip(front, rates, strict=True) if rate >= floor]
-    best = max(zip(front, rates, strict=True), key=lambda pair: (pair[1], -_size(pair[0])))[0]
-    chosen = min(holding, key=_size) if holding else best
-    return chosen, [_finalist(c, r) for c, r in zip(front, rates, strict=True)]
+    front = pareto(list(candidates))
+    floor = settings.tolerance * target.effect(bench, dense)
+    keeping = sorted((c for c in front if c.effect >= floor), key=_size)
+    strongest = sorted(front, key=lambda c: -c.effect)
+    finalists = list(dict.fromkeys(keeping[:SMALLEST] + strongest[:STRONGEST]))
+    if not (bench.classifier.reliable and conversations):
+        return (keeping or strongest)[0], [_finalist(c, None) for c in finalists]
+    rates = {c: bench.rate(compose(pools[c.pooling], c.choice), conversations) for c in finalists}
+    rate_floor = settings.tolerance * bench.rate(dense, conversations)
+    holding = [c for c in finalists if rates[c] >= rate_floor]
+    chosen = (
+        min(holding, key=_size) if holding else max(finalists, key=lambda c: (rates[c], -_size(c)))
+    )
+    return chosen, [_finalist(c, rates[c]) for c in finalists]
 
 
 def _size(candidate: Candidate) -> float:

@@ -53,9 +53,7 @@ class Target:
         return bench.effect(direction, self.margin, self.name)
 
 
-def own_replies(
-    bench: Bench, dense: Tensor, samples: list[Sample]
-) -> list[Sample]:
+def own_replies(bench: Bench, dense: Tensor, samples: list[Sample]) -> list[Sample]:
     """Return the model's own replies to the samples' prompts, as samples.
 
     The positive side was written under the dense vector, the negative under its negative or by
@@ -70,7 +68,9 @@ def own_replies(
     for i, sample in enumerate(samples):
         shows = bench.classifier.shows([positive[i], negative[i], unsteered[i]])
         kept_positive = positive[i] if shows[0] and positive[i] else None
-        not_shown = [r for r, s in ((negative[i], shows[1]), (unsteered[i], shows[2])) if r and not s]
+        not_shown = [
+            r for r, s in ((negative[i], shows[1]), (unsteered[i], shows[2])) if r and not s
+        ]
         kept_negative = next((r for r in not_shown if r != kept_positive), None)
         if kept_positive or kept_negative:
             found.append(
@@ -132,17 +132,24 @@ def choose_target(
     panel = []
     for label, direction in _panel(parts, dense, gradients, seed).items():
         say(f"what the surrogates are worth: {label}")
-        row: dict[str, Any] = {"vector": label, "behavior_rate": bench.rate(direction, conversations)}
+        row: dict[str, Any] = {
+            "vector": label,
+            "behavior_rate": bench.rate(direction, conversations),
+        }
         for name, surrogate in margins.items():
             row[name] = bench.effect(direction, surrogate, name)
         panel.append(row)
-    correlations = {name: _spearman(panel, name) for name in margins}
-    if not bench.classifier.reliable:
-        correlations = dict.fromkeys(margins)
-    name = forced or max(margins, key=lambda n: correlations[n] if correlations[n] is not None else -2)
-    if name not in margins:
-        name = "dataset"
-    return Target(name, margins[name], gradients[name], correlations[name], tuple(panel))
+    correlations: dict[TargetName, float | None] = {
+        name: _spearman(panel, name) if bench.classifier.reliable else None for name in margins
+    }
+    chosen = forced if forced in margins else _best(correlations)
+    return Target(chosen, margins[chosen], gradients[chosen], correlations[chosen], tuple(panel))
+
+
+def _best(correlations: dict[TargetName, float | None]) -> TargetName:
+    """Return the surrogate with the highest correlation; the pairs' own where none has any."""
+    known = {name: value for name, value in correlations.items() if value is not None}
+    return max(known, key=lambda name: known[name]) if known else "dataset"
 
 
 def _enough(replies: list[Sample]) -> bool:

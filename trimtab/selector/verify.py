@@ -38,9 +38,9 @@ def problems(folder: Path) -> list[str]:
         return [str(error)]
     if (str(vector.hook_point), vector.multiplier) != (card["hook_point"], card["multiplier"]):
         found.append(f"{VECTOR_FILE} and card.json disagree on hook point or multiplier")
-    error = receipt_error(folder)
-    if not error <= TOLERANCE:
-        found.append(f"the receipt misses the vector by a relative error of {error:.2g}")
+    missed = receipt_error(folder)
+    if not missed <= TOLERANCE:
+        found.append(f"the receipt misses the vector by a relative error of {missed:.2g}")
     return found
 
 

@@ -1,4 +1,4 @@
-"""What can be done to the residual stream, and applying it to a model while it runs or generates."""
+"""What can be done to the residual stream, and doing it while a model runs or generates."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +14,7 @@ from trimtab.steering.positions import Positions
 
 Edit = Callable[[Tensor], Tensor]
 """Takes activations `(..., d_model)` and returns what replaces them, same shape and dtype."""
+
 
 class Steering(Protocol):
     """An operation at one hook point whose strength is a multiplier."""

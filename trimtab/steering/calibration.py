@@ -1,4 +1,4 @@
-"""The multiplier at which a steering operation does a given damage: every comparison rests on it."""
+"""The multiplier at which an operation does a given damage: every comparison rests on it."""
 
 import math
 from collections.abc import Callable

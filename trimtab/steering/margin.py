@@ -20,8 +20,8 @@ from trimtab.steering.replay import Replay, Tails
 class Margin:
     """Margins of fixed samples under any edit at one hook point.
 
-    A completion's score is the mean log-probability of its tokens in nats; for a single-letter
-    answer that is the letter's. A pair's margin is the positive's score less the negative's; an
+    A completion's score is the mean log-probability of its tokens in nats; of a single-letter
+    answer such as "(A)" it is the sum, so that brackets do not dilute the letter's. A pair's margin is the positive's score less the negative's; an
     unpaired text's is its score, with the sign of its side. Effects are differences to the
     unsteered model.
 
@@ -48,6 +48,7 @@ class Margin:
         rows: list[tuple[int, ...]] = []
         prompts: list[int] = []
         self._owner: list[int] = []
+        letters: list[bool] = []
         signs: list[float] = []
         for index, sample in enumerate(self.samples):
             for side, text in sample.sides:
@@ -55,9 +56,10 @@ class Margin:
                 rows.append(row.ids)
                 prompts.append(row.n_prompt)
                 self._owner.append(index)
+                letters.append(sample.single_letter)
                 signs.append(1.0 if side == "positive" else -1.0)
         self.signs = np.array(signs)
-        self._prompts = prompts
+        self._summed = letters
         self._skip_first = positions == "generated"
         starts = [0 if positions == "all" else n - 1 for n in prompts]
         self._lead = [n - 1 - s for n, s in zip(prompts, starts, strict=True)]
@@ -73,7 +75,9 @@ class Margin:
 
     def per_sample(self, change: Edit | None = None) -> NDArray[np.float64]:
         """Return every sample's margin, `(n_samples,)`, in nats per token."""
-        return np.bincount(self._owner, self.signs * self.scores(change), len(self.samples))
+        margins = np.zeros(len(self.samples))
+        np.add.at(margins, self._owner, self.signs * self.scores(change))
+        return margins
 
     @cached_property
     def base(self) -> NDArray[np.float64]:
@@ -129,7 +133,7 @@ class Margin:
         return lambda x: torch.cat([x[:, :1], change(x[:, 1:])], dim=1)
 
     def _score(self, batch: Tails, logits: Tensor) -> Tensor:
-        """Mean log-probability of each row's completion tokens, `(rows,)`."""
+        """Mean log-probability of each row's completion tokens, the sum for letters, `(rows,)`."""
         lead = torch.tensor([self._lead[i] for i in batch.rows], device=logits.device)
         predicted = batch.input_ids[:, 1:]
         counted = batch.mask[:, 1:] & (
@@ -138,4 +142,5 @@ class Margin:
         kept = logits[:, :-1].float()
         chosen = kept.gather(-1, predicted[..., None]).squeeze(-1)
         logprobs = chosen - kept.logsumexp(-1)
-        return (logprobs * counted).sum(1) / counted.sum(1)
+        summed = torch.tensor([self._summed[i] for i in batch.rows], device=logits.device)
+        return (logprobs * counted).sum(1) / counted.sum(1).masked_fill(summed, 1)

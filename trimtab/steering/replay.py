@@ -96,7 +96,8 @@ class Replay:
                 stack.enter_context(self._passed_over(batch))
                 if change is not None:
                     stack.enter_context(edit_at(self.model, self.hook_point, change))
-                yield batch, self._forward(batch)
+                logits = self._forward(batch)
+            yield batch, logits  # the model is whole again, whatever the caller does meanwhile
 
     def _forward(self, batch: Tails) -> Tensor:
         logits: Tensor = self.model.module(
@@ -128,6 +129,7 @@ class Replay:
                 position_ids=head.position_ids,
                 past_key_values=cache,
                 use_cache=True,
+                logits_to_keep=1,
             )
             before = head.attention_mask
             cache = Cache(layers=[_FrozenLayer(layer.keys, layer.values) for layer in cache.layers])
@@ -147,7 +149,7 @@ class Replay:
         if self.first_layer == 0:
             return batch
         last_below = HookPoint(self.first_layer - 1, "hook_resid_post")
-        with record(self.model, [last_below]) as seen:
+        with record(self.model, [last_below], stop=True) as seen:
             self._forward(batch)
         return Tails(**{**batch.__dict__, "residual": seen[last_below]})
 

@@ -95,10 +95,16 @@ def build(
             plan = extend_plan(path / "plan", samples)
             tasks = by_task(plan)
             done = _valid_tasks(path / "shards", tasks, digest(fields))
-            with Progress(len(plan), sum(len(tasks[t]) for t in done), shown=progress) as bar:
-                for task, planned in tasks.items():
-                    if task not in done:
-                        _run_task(path, task, planned, model, sae, settings, digest(fields), bar)
+            try:
+                with Progress(len(plan), _count(tasks, done), shown=progress) as bar:
+                    for task in [task for task in tasks if task not in done]:
+                        _run_task(path, tasks[task], model, sae, settings, digest(fields), bar)
+                        done.add(task)
+            except KeyboardInterrupt:
+                raise KeyboardInterrupt(
+                    f"stopped; {_count(tasks, done)} of {len(plan)} samples are kept,"
+                    " and the same command goes on from there"
+                ) from None
             refresh_catalog(path, fields)
     except OSError as error:
         raise StoreError(
@@ -161,9 +167,12 @@ def _valid_tasks(shards: Path, tasks: Mapping[str, Sequence[Planned]], name: str
     return valid
 
 
+def _count(tasks: Mapping[str, Sequence[Planned]], done: set[str]) -> int:
+    return sum(len(tasks[task]) for task in done)
+
+
 def _run_task(
     path: Path,
-    task: str,
     planned: Sequence[Planned],
     model: "LanguageModel",
     sae: "SAE | None",
@@ -182,11 +191,6 @@ def _run_task(
             for table, rows in batch.items():
                 parts.setdefault(table, []).append(rows)
             bar.advance(batch["samples"].height)
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(
-            f"stopped after {bar.done} of {bar.total} samples; the same command resumes, and"
-            " repeats at most the last task"
-        ) from None
     except torch.OutOfMemoryError as error:
         raise StoreError(
             f"a batch of {settings.batch_tokens} tokens does not fit into memory ({error});"
@@ -202,4 +206,4 @@ def _run_task(
         "host": socket.gethostname(),
         "seconds": round(time.perf_counter() - started, 3),
     }
-    write_shard(path / "shards", task, tables, facts)
+    write_shard(path / "shards", planned[0].task, tables, facts)

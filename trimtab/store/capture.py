@@ -156,7 +156,7 @@ def _capture(
         activations, pooled = [], []
         for first, last in _spans(lengths):
             start, end = sum(lengths[:first]), sum(lengths[:last])
-            values = sae.encode(residual[start:end])
+            values = sae.encode(residual[start:end]).float()
             values[torch.from_numpy(positions[start:end] == 0).to(values.device)] = 0
             if bfloat16:
                 values = values.bfloat16().float()
@@ -190,7 +190,7 @@ def _run(
     )[hook_point]
 
     rows = [(row, *completion) for row, s in enumerate(batch) for completion in s.completions]
-    index = torch.tensor([row for row, _, _ in rows], device=model.device)
+    index = torch.tensor([row for row, _, _ in rows])  # on the CPU: layers may be on many devices
     completions = pad([ids for _, _, ids in rows], "right", model.pad_id, model.device)
     offsets = prompts.attention_mask.sum(dim=1, keepdim=True)[index]
     mask = completions.attention_mask

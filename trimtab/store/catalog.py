@@ -106,7 +106,8 @@ SELECT sample, id AS sample_id, behavior, 3 * sample + kind AS sequence, side
 FROM data.samples, (VALUES (0, 'prompt'), (1, 'positive'), (2, 'negative')) AS kinds (kind, side);
 CREATE VIEW samples AS
 SELECT * RENAME (id AS sample_id),
-    n_prompt_tokens + n_positive_tokens + n_negative_tokens AS n_tokens FROM data.samples;
+    n_prompt_tokens::UINTEGER + n_positive_tokens + n_negative_tokens AS n_tokens
+FROM data.samples;
 CREATE VIEW tokens AS
 SELECT sample_id, behavior, side, position, token_id, text
 FROM data.tokens JOIN data.sequences USING (sequence);
@@ -139,7 +140,7 @@ def build_catalog(
     `content` is their content hash; the catalog keeps it, so that a stale one is known as such.
     """
     temporary = path / (CATALOG + TEMPORARY)
-    temporary.unlink(missing_ok=True)
+    _remove(temporary)  # and the log of a builder that was killed, which would be replayed
     done = [markers[task] for task in sorted(markers)]
     try:
         with closing(duckdb.connect(temporary)) as connection:
@@ -160,8 +161,7 @@ def build_catalog(
             "If a shard is damaged, running the same build again recomputes it."
         ) from error
     finally:
-        for leftover in path.glob(f"{CATALOG}{TEMPORARY}*"):
-            leftover.unlink()
+        _remove(temporary)
 
 
 def catalog_content(path: Path) -> str | None:
@@ -173,6 +173,11 @@ def catalog_content(path: Path) -> str | None:
     except StoreError:
         return None
     return content
+
+
+def _remove(temporary: Path) -> None:
+    for leftover in temporary.parent.glob(f"{temporary.name}*"):
+        leftover.unlink()
 
 
 def _runs(

@@ -17,9 +17,7 @@ class Progress:
         )
         from rich.progress import Progress as Bar
 
-        self.total = total
-        self.done = done
-        self._before = done
+        self._done = self._before = done
         self._started = time.monotonic()
         self._bar = Bar(
             TextColumn("activations"),
@@ -34,9 +32,9 @@ class Progress:
 
     def advance(self, samples: int) -> None:
         """Count `samples` more as done."""
-        self.done += samples
-        rate = (self.done - self._before) / max(time.monotonic() - self._started, 1e-9)
-        self._bar.update(self._task, completed=self.done, rate=f"{rate:.1f} samples/s")
+        self._done += samples
+        rate = (self._done - self._before) / max(time.monotonic() - self._started, 1e-9)
+        self._bar.update(self._task, completed=self._done, rate=f"{rate:.1f} samples/s")
 
     def __enter__(self) -> "Progress":
         self._bar.start()

@@ -14,8 +14,14 @@ from trimtab.store.plan import by_task, plan_files, read_plan
 from trimtab.store.sandbox import query
 from trimtab.store.shards import content_hash, read_markers, shard_problems
 
+TIMEOUT = 3600.0
+
 # Each query counts rows that must not be there.
 IMPOSSIBLE = {
+    "samples have not the tokens that were counted":
+    "SELECT count(*) FROM samples s LEFT JOIN"
+    " (SELECT sequence // 3 AS sample, count(*) AS found FROM data.tokens GROUP BY 1)"
+    " USING (sample) WHERE coalesce(found, 0) <> CASE status WHEN 'ok' THEN n_tokens ELSE 0 END",
     "activations are zero, not finite, or of a feature that does not exist":
     "SELECT count(*) FROM data.decoded"
     " WHERE value = 0 OR NOT isfinite(value) OR feature >="
@@ -64,6 +70,6 @@ def problems(path: Path, fields: Mapping[str, str]) -> Iterator[str]:
         yield f"{path / CATALOG} is missing, unreadable or older than the shards"
         return
     for complaint, sql in IMPOSSIBLE.items():
-        count = query(path / CATALOG, sql).item()
+        count = query(path / CATALOG, sql, timeout=TIMEOUT).item()
         if count:
             yield f"{count} {complaint}"

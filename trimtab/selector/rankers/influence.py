@@ -13,7 +13,7 @@ def samples(evidence: Evidence) -> Tensor:
     equal damage, where a long difference is scaled down.
     """
     residual = evidence.parts.residual
-    return residual @ evidence.gradient / residual.norm(dim=1).clamp_min(1e-12)
+    return residual @ evidence.gradient / torch.linalg.vector_norm(residual, dim=1).clamp_min(1e-12)
 
 
 def features(evidence: Evidence) -> Tensor:

@@ -21,10 +21,11 @@ def usable(parts: Parts) -> Tensor:
     """Return which features differ clearly between the sides, `(d_sae,)` bool."""
     assert parts.features is not None
     if parts.n_samples < 2:
-        return parts.features[0] != 0
+        return parts.features[0].bool()
     error = parts.features.std(0) / parts.n_samples**0.5
     mean = parts.features.mean(0)
-    return (mean.abs() >= MIN_T * error) & (mean != 0)
+    clear: Tensor = (mean.abs() >= MIN_T * error) & (mean != 0)
+    return clear
 
 
 def features(evidence: Evidence) -> Tensor:

@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 from trimtab.model.hook_points import HookPoint
 from trimtab.steering.positions import Positions
 
-
 VECTOR_FILE = "vector.safetensors"  # in the folder of an exported vector
 
 

@@ -1,0 +1,1 @@
+"""Studies and recipes. They import trimtab; nothing imports them."""
