@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from trimtab.errors import StoreError
+from trimtab.errors import ModelError, StoreError
 from trimtab.model.hook_points import HookPoint
 from trimtab.model.language_model import LanguageModel
 from trimtab.model.sae import SAE
@@ -180,6 +180,26 @@ def test_other_settings_are_refused_with_the_fields_that_differ(
     assert open_store(tmp_path / "s").content_hash == store.content_hash
 
 
+def test_settings_that_stored_nothing_bind_nobody(
+    tmp_path: Path, tiny_model: LanguageModel, make_pairs: Pairs
+) -> None:
+    with pytest.raises(ModelError, match="does not exist"):
+        build(
+            tmp_path,
+            make_pairs(2),
+            tiny_model,
+            None,
+            hook_point="blocks.9.hook_resid_post",
+            progress=False,
+        )
+    assert open_store(tmp_path).status_counts() == {"pending": 2}
+    store = build(tmp_path, make_pairs(2), tiny_model, None, progress=False)
+    assert store.sql("SELECT value FROM runs WHERE field = 'hook_point'").item() == (
+        "blocks.2.hook_resid_post"
+    )
+    assert store.verify() == []
+
+
 def test_a_second_builder_is_refused_and_readers_are_not(built: Build, make_pairs: Pairs) -> None:
     store = built(make_pairs(2))
     with (
@@ -236,7 +256,7 @@ def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(
         patch.setattr(capture, "_run", interrupted)
         with pytest.raises(
             KeyboardInterrupt,
-            match="stopped; 3 of 6 samples are kept, and the same command goes on",
+            match="stopped; 2 of 6 samples are kept, and the same command goes on",
         ):
             built(make_pairs(6))
     assert built(make_pairs(6)).content_hash == expected.content_hash

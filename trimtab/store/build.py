@@ -15,6 +15,7 @@ import polars as pl
 
 from trimtab.errors import StoreError
 from trimtab.pairs.sample import Sample
+from trimtab.store.catalog import CATALOG
 from trimtab.store.files import building, write_atomically
 from trimtab.store.fingerprint import check_same, digest, fingerprint
 from trimtab.store.plan import Planned, by_task, extend_plan
@@ -146,9 +147,10 @@ def _check_folder(path: Path) -> None:
 
 
 def _claim(path: Path, fields: Mapping[str, str]) -> None:
-    """Make the folder this fingerprint's, or refuse where it is another's."""
+    """Make the folder this fingerprint's, or refuse where it holds anything of another's."""
     old = read_header(path)
-    if old is None:
+    if old is None or (old != fields and not read_markers(path / "shards")):
+        (path / CATALOG).unlink(missing_ok=True)
         content = {"fingerprint_id": digest(fields), "fingerprint": dict(fields)}
         write_atomically(path / HEADER, json.dumps(content, indent=1).encode())
     else:
