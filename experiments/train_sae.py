@@ -126,6 +126,7 @@ def train(
             total_training_samples=tokens,
             train_batch_size_samples=batch,
             lr=lr,
+            lr_end=lr / 10,
             lr_warm_up_steps=100,
             lr_decay_steps=tokens // batch // 5,
             device=device,

@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -206,7 +207,9 @@ def sql(
         from trimtab.store.sandbox import query as run_query
         from trimtab.store.sandbox import tables
 
-        rows = run_query(tables(files(path)), query, max_rows=max_rows)
+        # Left open, DuckDB's threads outlive the interpreter and abort the process at its end.
+        with closing(tables(files(path))) as connection:
+            rows = run_query(connection, query, max_rows=max_rows)
     else:
         from trimtab.store import open_store
 
@@ -277,7 +280,6 @@ def select(
 
     opened = open_store(store)
     asked = None if questions is None else read_questions(questions)
-    from trimtab.model.language_model import load_model
     from trimtab.selector.run import run
     from trimtab.selector.select import Settings
 
@@ -285,7 +287,7 @@ def select(
         opened,
         behavior,
         out,
-        model=load_model(opened.fingerprint["model"], dtype="float32", device=device),
+        device=device,
         questions=asked,
         settings=Settings(
             seed=seed,
@@ -323,10 +325,12 @@ def steer(
     loaded = load_model(model or card["model"])
     direction, calibrated = load_vector(vector)
     direction.check(loaded)
+    system = card["fingerprint"]["system_prompt"]
     prompts = read_prompts(
         loaded,
         [({"role": "user", "content": prompt},)],
         chat=card["fingerprint"]["prompt_form"] == "chat",
+        system=None if system == "default" else json.loads(system),
     )
     replies = {
         name: generate(prompts, direction, strength, max_new_tokens=max_new_tokens)[0]
@@ -346,6 +350,7 @@ def export(
     format_: Annotated[str, typer.Option("--format", help="gguf or safetensors.")] = "gguf",
 ) -> None:
     """Write the vector in another program's format."""
+    from trimtab.selector.folder import read_card
     from trimtab.steering.formats import WRITERS, safetensors
     from trimtab.steering.formats.stored import VECTOR_FILE
 
@@ -353,6 +358,7 @@ def export(
         raise typer.BadParameter(f"must be one of {', '.join(WRITERS)}", param_hint="--format")
     if out.exists():
         raise VectorError(f"{out} exists already; name another file, or remove it first")
+    read_card(vector)
     stored = safetensors.read(vector / VECTOR_FILE)
     if not out.parent.is_dir():
         raise VectorError(f"{out.parent} is no folder; make it first, or name another --out")
@@ -441,4 +447,6 @@ def _plain(quality: Any) -> dict[str, Any]:
 
 
 def _round(value: Any) -> Any:
+    if isinstance(value, list):
+        return " · ".join(str(_round(part)).strip() for part in value)
     return round(value, 4) if isinstance(value, float) else value

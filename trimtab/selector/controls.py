@@ -66,16 +66,18 @@ def lexical_vector(
     None where no pair's first words differ: then there is nothing lexical of that kind to control.
     """
     rows, signs, starts = [], [], []
+    seen_words = set()
     for sample in samples:
         words = {side: text.split()[0] for side, text in sample.sides}
         if len(set(words.values())) == 1 and sample.is_pair:
             continue
+        seen_words |= set(words.values())
         for side, word in words.items():
             row = render(model, sample.messages, word, chat=chat, system=system)
             rows.append(row.ids)
             starts.append(row.n_prompt)
             signs.append(1.0 if side == "positive" else -1.0)
-    if len(set(signs)) < 2:
+    if len(set(signs)) < 2 or len(seen_words) < 2:
         return None
     sums = {1.0: torch.zeros(model.d_model), -1.0: torch.zeros(model.d_model)}
     for begin in range(0, len(rows), ROWS_PER_BATCH):
@@ -95,11 +97,17 @@ def lexical_vector(
 
 
 def with_examples(messages: Sequence[Message], examples: Sequence[Sample]) -> tuple[Message, ...]:
-    """Return a conversation with answered examples put before it: the prompting control."""
+    """Return a conversation with answered examples put before it: the prompting control.
+
+    A system message stays first; a raw text has no prompt to put examples before.
+    """
+    if not messages:
+        return ()
+    lead = 1 if messages[0]["role"] == "system" else 0
     shown: list[Message] = []
     for sample in examples:
         shown += [*sample.messages, {"role": "assistant", "content": sample.positive or ""}]
-    return (*shown, *messages)
+    return (*messages[:lead], *shown, *messages[lead:])
 
 
 def examples_to_show(samples: Sequence[Sample]) -> list[Sample]:

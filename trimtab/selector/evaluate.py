@@ -18,6 +18,7 @@ from trimtab.steering.damage import Damage
 from trimtab.steering.margin import Margin
 
 SLOPE_MULTIPLIERS = (-1.0, 1.0)  # of the calibrated one, beside 0
+CURVE_SHARES = (0.25, 0.5, 1.5, 2.0)  # of the calibrated one, for the damage curve
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,10 +63,12 @@ class Outcome:
         return mean_estimate(self.shown, [str(i) for i in range(len(self.shown))])
 
     def to_json(self, groups: Sequence[str]) -> dict[str, Any]:
-        """Return effect and behaviour rate as the card holds them."""
+        """Return effect and behaviour rate as the card holds them, and at which damage."""
         return {
             "effect": self.effect(groups).to_json(),
             "behavior_rate": self.behavior_rate().to_json(),
+            "kl_mean": None if self.calibration is None else self.calibration.damage.mean,
+            "draws": self.draws,
         }
 
 
@@ -153,7 +156,24 @@ def faithfulness(
     return margin, rate
 
 
-def beats(one: Outcome, other: Outcome) -> dict[str, Any]:
+def rate_beyond(one: Outcome, other: Outcome) -> Estimate:
     """Estimate by how much one behaviour rate exceeds another over the same questions."""
-    questions = [str(i) for i in range(len(one.shown))]
-    return mean_estimate(one.shown - other.shown, questions).to_json()
+    return mean_estimate(one.shown - other.shown, [str(i) for i in range(len(one.shown))])
+
+
+def effect_beyond(one: Outcome, other: Outcome, groups: Sequence[str]) -> Estimate:
+    """Estimate by how much one margin effect exceeds another over the same pairs."""
+    return mean_estimate(one.effects - other.effects, groups)
+
+
+def damage_curve(bench: Bench, held_out: HeldOut, direction: Tensor) -> list[tuple[float, float]]:
+    """Return (multiplier of the unit vector, mean divergence) around the calibrated one."""
+    found = bench.calibrate(direction, held_out.damage, meter="report")
+    vector = bench.vector(direction)
+
+    def measure() -> list[tuple[float, float]]:
+        multipliers = [share * found.multiplier for share in CURVE_SHARES]
+        return [(m, held_out.damage(vector.edit(m)).mean) for m in multipliers]
+
+    points = bench.journal.once(("damage curve", found.multiplier, found.curve), measure)
+    return sorted([*map(tuple, points), *found.curve])

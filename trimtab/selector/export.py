@@ -21,7 +21,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +29,8 @@ import polars as pl
 import torch
 
 from trimtab.errors import VectorError
-from trimtab.selector.evaluate import beats, faithfulness
-from trimtab.selector.folder import CARD, sha256
+from trimtab.selector.evaluate import effect_beyond, faithfulness, rate_beyond
+from trimtab.selector.folder import CARD, read_card, sha256
 from trimtab.selector.intervals import Estimate
 from trimtab.selector.parts import compose
 from trimtab.selector.pruning import usefulness
@@ -68,15 +68,17 @@ def export_selection(selection: Selection, store: Store, out: Path) -> dict[str,
     card["checksums"] = {file.name: sha256(file) for file in sorted(part.iterdir())}
     (part / CARD).write_text(json.dumps(card, indent=1, ensure_ascii=False), encoding="utf-8")
     part.replace(out)
-    return card
+    return read_card(out)
 
 
 def _tables(selection: Selection, store: Store) -> dict[str, pl.DataFrame]:
     parts = selection.pools[selection.chosen.pooling]
     choice = selection.chosen.choice
+    rows = receipt(parts, choice)
+    given = rows.group_by("sample_id").agg(pl.col("contribution").sum())
     tables = {
-        "receipt": receipt(parts, choice),
-        "samples": _samples(selection),
+        "receipt": rows,
+        "samples": _samples(selection).join(given, on="sample_id", how="left"),
         "curves": _curves(selection),
         "candidates": _candidates(selection),
         "replies": _replies(selection),
@@ -263,9 +265,7 @@ def _card(selection: Selection, store: Store) -> dict[str, Any]:
             "kl_mean": minimal.calibration.damage.mean,
             "kl_p95": minimal.calibration.damage.p95,
             "unit": "KL(steered || base), nats per token of neutral text",
-            "curve": [
-                {"multiplier": m / scale, "kl_mean": kl} for m, kl in minimal.calibration.curve
-            ],
+            "curve": [{"multiplier": m / scale, "kl_mean": kl} for m, kl in selection.damage_curve],
         },
         "samples": {"kept": len(choice.samples), "of": parts.n_samples},
         "features": {
@@ -288,7 +288,11 @@ def _card(selection: Selection, store: Store) -> dict[str, Any]:
             for name in CONTROLS
         },
         "behavior_rate_beyond": {
-            name: beats(minimal, controls[name]) for name in CONTROLS if name in controls
+            name: rate_beyond(minimal, control).to_json() for name, control in controls.items()
+        },
+        "effect_beyond": {
+            name: effect_beyond(minimal, control, held_out.groups).to_json()
+            for name, control in controls.items()
         },
         "anti_steerable_fraction": selection.anti_steerable,
         "target": {
@@ -309,10 +313,17 @@ def _card(selection: Selection, store: Store) -> dict[str, Any]:
         "data_sha256": _data_hash(selection),
         "fingerprint": dict(store.fingerprint),
         "store_content": store.content_hash,
-        "versions": {name: version(name) for name in ("trimtab", *LIBRARIES)},
+        "versions": {name: _version(name) for name in ("trimtab", *LIBRARIES)},
         "seconds": round(selection.seconds, 1),
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"  # run from a checkout
 
 
 def _absent(control: str) -> Mapping[str, Any]:

@@ -25,6 +25,8 @@ def read_card(folder: Path) -> dict[str, Any]:
         ) from None
     except (OSError, ValueError) as error:
         raise VectorError(f"{folder / CARD} cannot be read: {error}") from error
+    if not isinstance(card, dict):
+        raise VectorError(f"{folder / CARD} is no card: `trimtab select` writes one")
     return card
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ class Journal:
             for line in lines[1:]:
                 entry = json.loads(line)
                 self._results[entry["key"]] = entry["result"]
-            path.write_bytes(b"\n".join(lines) + b"\n")
+            os.truncate(path, sum(len(line) + 1 for line in lines))
         else:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps(settings) + "\n", encoding="utf-8")

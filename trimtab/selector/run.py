@@ -1,6 +1,8 @@
 """From a store, or from pairs, to an exported vector with its report: what the commands call."""
 
 import shutil
+import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from trimtab.model.sae import SAE, load_sae
 from trimtab.pairs import Sample
 from trimtab.selector.export import export_selection
 from trimtab.selector.report import render_report
-from trimtab.selector.select import DEFAULTS, Settings, select
+from trimtab.selector.select import DEFAULTS, Settings, check_behavior, select
 from trimtab.store import Store, build
 
 SAME_TEXTS = ("model_revision", "tokenizer_sha256", "chat_template_sha256")
@@ -28,6 +30,7 @@ def run(
     *,
     model: LanguageModel | None = None,
     sae: SAE | None = None,
+    device: str = "auto",
     questions: Sequence[str] | None = None,
     settings: Settings = DEFAULTS,
     progress: bool = True,
@@ -42,6 +45,7 @@ def run(
         out: folder to write; it must not exist yet.
         model: the store's model in float32; None loads the one that the store names.
         sae: the store's SAE; None loads the one that the store names.
+        device: where a model that is not given is loaded.
         questions: held-out open questions; None takes the prompts of held-out pairs.
         settings: what is asked for.
         progress: show what is being done on stderr.
@@ -52,8 +56,9 @@ def run(
     """
     if out.exists():
         raise VectorError(f"{out} exists already; name another folder, or remove it first")
+    check_behavior(store, behavior)
     if model is None:
-        model = load_model(store.fingerprint["model"], dtype="float32")
+        model = load_model(store.fingerprint["model"], dtype="float32", device=device)
     if sae is None:
         sae = load_sae(store.fingerprint["sae"], model)
     _check_same(store, model, sae)
@@ -112,16 +117,22 @@ def _check_same(store: Store, model: LanguageModel, sae: SAE | None) -> None:
 
 
 class _Stages:
-    """Shows one line a stage with the time it took, and a bar where steps can be counted."""
+    """Shows one line a stage with the time it took, and a bar where steps can be counted.
+
+    Where stderr is no terminal, a plain line when a stage begins.
+    """
 
     def __init__(self, *, shown: bool) -> None:
+        console = Console(stderr=True)
+        self._plain = shown and not console.is_terminal
+        self._started = time.monotonic()
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
             TextColumn("{task.fields[steps]}"),
             TimeElapsedColumn(),
-            console=Console(stderr=True),
-            disable=not shown,
+            console=console,
+            disable=not shown or self._plain,
         )
         self._task: TaskID | None = None
         self._stage = ""
@@ -131,6 +142,9 @@ class _Stages:
             self._finish()
             self._stage = stage
             self._task = self._bar.add_task(stage, total=total or None, steps="")
+            if self._plain:
+                seconds = time.monotonic() - self._started
+                print(f"{seconds:5.0f} s  {stage}", file=sys.stderr, flush=True)
         if self._task is not None and total:
             self._bar.update(self._task, completed=done, total=total, steps=f"{done} of {total}")
 

@@ -4,8 +4,9 @@ It never searches masks: which parts are kept is the rankers' word; Optuna asks 
 what, pooled how, and with which coefficients. The study lies in a journal file and resumes.
 """
 
+import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import optuna
@@ -13,13 +14,16 @@ import torch
 from optuna.samplers import TPESampler
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial, TrialState
 from torch import Tensor
 
+from trimtab.errors import VectorError
 from trimtab.selector.parts import Choice, Parts
 from trimtab.selector.rankers import FEATURE_RANKERS, SAMPLE_RANKERS, Evidence
 from trimtab.selector.rankers.pursuit import matched
 
 MAX_FEATURES = 64
+SEED_STRIDE = 1_000_003  # between trials' seeds, so that runs of nearby seeds share none
 LARGEST_SHARE = 0.25  # of the samples: beyond it nothing is minimal
 
 
@@ -45,15 +49,17 @@ Knobs = Mapping[str, str | int]
 def choose_by_knobs(pools: Mapping[str, Parts], gradient: Tensor, knobs: Knobs) -> Choice | None:
     """Return what the rankers choose at these knobs; None where no feature qualifies.
 
-    Features are ranked on the samples that were chosen before, so that a feature is only kept for
-    a difference which those show themselves.
+    Features are ranked on all samples, where their differences are known best, but only those are
+    used whose difference over the chosen samples has the same sign.
     """
     parts = pools[str(knobs["pooling"])]
     scores = SAMPLE_RANKERS[str(knobs["sample_ranker"])](Evidence(parts, gradient))
     samples = tuple(sorted(scores.topk(int(knobs["samples"])).indices.tolist()))
     if parts.features is None:
         return Choice(samples)
-    evidence = Evidence(parts.rows(samples), gradient)
+    chosen = parts.features[list(samples)].mean(0)
+    agreeing = chosen.sign() == parts.features.mean(0).sign()
+    evidence = Evidence(replace(parts, features=parts.features * agreeing), gradient)
     ranked = FEATURE_RANKERS[str(knobs["feature_ranker"])](evidence)
     best = ranked.argsort(descending=True)[: int(knobs["features"])]
     features = tuple(best[ranked[best] > -torch.inf].tolist())
@@ -106,28 +112,37 @@ def search(
         choice = choose_by_knobs(pools, gradient, knobs)
         if choice is None:
             raise optuna.TrialPruned
-        effect = measure(str(knobs["pooling"]), choice)
+        try:
+            effect = measure(str(knobs["pooling"]), choice)
+        except VectorError as error:  # no multiplier brings it to the damage budget
+            raise optuna.TrialPruned(str(error)) from error
         kept = 0 if choice.features is None else len(choice.features)
         trial.set_user_attr("choice", [list(choice.samples), choice.features, choice.coefficients])
         return effect, len(choice.samples), kept
 
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    _drop_half_line(study_file)
     study = optuna.create_study(
         study_name="selection",
         storage=JournalStorage(JournalFileBackend(str(study_file))),
         directions=["maximize", "minimize", "minimize"],
-        sampler=TPESampler(seed=seed, n_startup_trials=max(4, trials // 3)),
         load_if_exists=True,
     )
-    done = len([t for t in study.trials if t.state.is_finished()])
-    if done == 0:
-        for knobs in _first_guesses(sorted(pools)[0], most_samples, has_features):
-            study.enqueue_trial(knobs)
-    for number in range(done, trials):
+    guesses = _first_guesses(next(iter(pools)), most_samples, has_features)
+    for number in range(len(_finished(study)), trials):
+        # Seeded anew for each trial, so that a resumed study goes the way of an unbroken one.
+        study.sampler = TPESampler(
+            seed=seed + SEED_STRIDE * number, n_startup_trials=max(4, trials // 3)
+        )
+        if number < len(guesses):
+            study.enqueue_trial(guesses[number])
         study.optimize(objective, n_trials=1)
         say(number + 1, trials)
     candidates = []
-    for trial in study.get_trials(states=(optuna.trial.TrialState.COMPLETE,)):
+    for number, trial in enumerate(_finished(study)):
+        if trial.state == TrialState.PRUNED:
+            continue
+        assert trial.values is not None
         samples, features, coefficients = trial.user_attrs["choice"]
         choice = Choice(
             tuple(samples),
@@ -135,9 +150,20 @@ def search(
             None if coefficients is None else tuple(coefficients),
         )
         candidates.append(
-            Candidate(trial.params["pooling"], choice, trial.values[0], f"trial {trial.number}")
+            Candidate(trial.params["pooling"], choice, trial.values[0], f"trial {number}")
         )
     return candidates
+
+
+def _finished(study: optuna.Study) -> list[FrozenTrial]:
+    """Return the trials that ran to their end; one that was interrupted counts for nothing."""
+    return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
+
+
+def _drop_half_line(study_file: Path) -> None:
+    """Cut off a last line that a kill left unfinished: the next one would be written behind it."""
+    if study_file.exists():
+        os.truncate(study_file, study_file.read_bytes().rfind(b"\n") + 1)
 
 
 def pareto(candidates: list[Candidate]) -> list[Candidate]:

@@ -29,6 +29,7 @@ from trimtab.selector.evaluate import (
     HeldOut,
     Outcome,
     anti_steerable,
+    damage_curve,
     measure,
     measure_prompting,
     measure_unsteered,
@@ -51,6 +52,7 @@ SEARCH_TEXTS = 16  # neutral texts of the search's damage meter, and of the repo
 REPORT_TEXTS = 48
 SMALLEST, STRONGEST = 4, 2  # finalists whose replies are judged
 MAX_PRUNED_FEATURES = 256  # pruning of features starts at no more than these
+CURVE_FLOOR = 0.5  # pruning goes on to this share of the full effect, so that curves show the fall
 MAX_TUNE = 40  # pairs and prompts that every candidate is measured on
 MAX_REPORT = 120  # held-out pairs that the report measures on
 
@@ -104,6 +106,7 @@ class Selection:
     minimal: Outcome
     controls: dict[str, Outcome]
     anti_steerable: dict[str, Any]
+    damage_curve: tuple[tuple[float, float], ...]
     seconds: float
 
 
@@ -139,6 +142,7 @@ def select(
         StoreError: the store was built with another model or SAE.
     """
     started = time.monotonic()
+    check_behavior(store, behavior)
     samples = _usable(store, behavior)
     splits = split(samples, settings.seed, settings.shares)
     by_id = {sample.id: sample for sample in samples}
@@ -231,10 +235,26 @@ def select(
         "after": anti_steerable(bench, held_out, direction).to_json(),
     }
     return Selection(
-        behavior, settings, splits, tuple(samples), pools, bench, target, tuple(sample_curve),
-        tuple(feature_curve), tuple(candidates), tuple(finalists), chosen, direction, held_out,
-        minimal, controls, anti, time.monotonic() - started,
-    )  # fmt: skip
+        behavior=behavior,
+        settings=settings,
+        splits=splits,
+        samples=tuple(samples),
+        pools=pools,
+        bench=bench,
+        target=target,
+        sample_curve=tuple(sample_curve),
+        feature_curve=tuple(feature_curve),
+        candidates=tuple(candidates),
+        finalists=tuple(finalists),
+        chosen=chosen,
+        direction=direction,
+        held_out=held_out,
+        minimal=minimal,
+        controls=controls,
+        anti_steerable=anti,
+        damage_curve=tuple(damage_curve(bench, held_out, direction)),
+        seconds=time.monotonic() - started,
+    )
 
 
 def prompt_form(store: Store) -> tuple[bool, str | None]:
@@ -246,10 +266,14 @@ def prompt_form(store: Store) -> tuple[bool, str | None]:
     )
 
 
-def _usable(store: Store, behavior: str) -> list[Sample]:
+def check_behavior(store: Store, behavior: str) -> None:
+    """Raise SelectionError where the store has no such behaviour."""
     if behavior not in store.behaviors():
         known = ", ".join(store.behaviors())
         raise SelectionError(f"{store.path} has no behaviour {behavior!r}; it has {known}")
+
+
+def _usable(store: Store, behavior: str) -> list[Sample]:
     usable = set(store.matrix(behavior).sample_ids)
     return [sample for sample in store.samples(behavior) if sample.id in usable]
 
@@ -285,7 +309,7 @@ def _prune_samples(
         effect,
         sizes_down_from(parts.n_samples),
         full_effect=effect(full),
-        tolerance=settings.tolerance,
+        tolerance=min(CURVE_FLOOR, settings.tolerance),
     )
 
 
@@ -312,7 +336,7 @@ def _prune_features(
         effect,
         sizes_down_from(min(len(fired), MAX_PRUNED_FEATURES)),
         full_effect=target.effect(bench, dense),
-        tolerance=settings.tolerance,
+        tolerance=min(CURVE_FLOOR, settings.tolerance),
     )
     return [
         CurvePoint(tuple(fired[list(p.kept)].tolist()), p.effect, p.faithfulness) for p in curve

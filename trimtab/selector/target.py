@@ -121,7 +121,7 @@ def choose_target(
 
     margins: dict[TargetName, Margin] = {"dataset": margin(tune)}
     say("letting the model write its own replies")
-    replies = own_replies(bench, dense, tune)
+    replies = own_replies(bench, dense, [sample for sample in tune if sample.messages])
     if _enough(replies):
         margins["own_replies"] = margin(replies)
     gradients = {}
@@ -134,7 +134,7 @@ def choose_target(
         say(f"what the surrogates are worth: {label}")
         row: dict[str, Any] = {
             "vector": label,
-            "behavior_rate": bench.rate(direction, conversations),
+            "behavior_rate": bench.rate(direction, conversations) if conversations else None,
         }
         for name, surrogate in margins.items():
             row[name] = bench.effect(direction, surrogate, name)
@@ -201,8 +201,10 @@ def _panel(
         )
         if every.features is None:
             continue
-        choice = Choice(every.samples, _top(FEATURE_RANKERS["pursuit"](evidence), 20))
-        panel[f"20 features matched to {what}"] = compose(parts, matched(parts, choice, gradient))
+        pursued = _top(FEATURE_RANKERS["pursuit"](evidence), 20)
+        if pursued:
+            choice = matched(parts, Choice(every.samples, pursued), gradient)
+            panel[f"20 features matched to {what}"] = compose(parts, choice)
     return panel
 
 

@@ -7,10 +7,11 @@ import polars as pl
 from numpy.typing import NDArray
 
 from trimtab.errors import VectorError
-from trimtab.selector.folder import read_card, sha256, tables
+from trimtab.selector.folder import CARD, read_card, sha256, tables
 from trimtab.steering.formats import safetensors
 from trimtab.steering.formats.stored import VECTOR_FILE
 
+ALWAYS = (VECTOR_FILE, "receipt.parquet", "samples.parquet")  # files that no vector is without
 TOLERANCE = 1e-5  # relative error to which the receipt has to sum to the vector
 
 
@@ -24,8 +25,11 @@ def problems(folder: Path) -> list[str]:
         VectorError: there is no card that can be read.
     """
     card = read_card(folder)
-    found = []
-    for name, checksum in card["checksums"].items():
+    checksums = card.get("checksums")
+    if not isinstance(checksums, dict):
+        return [f"{CARD} lists no checksums"]
+    found = [f"{CARD} lists no checksum of {name}" for name in ALWAYS if name not in checksums]
+    for name, checksum in checksums.items():
         if not (folder / name).exists():
             found.append(f"{name} is missing")
         elif sha256(folder / name) != checksum:
@@ -36,8 +40,9 @@ def problems(folder: Path) -> list[str]:
         vector = safetensors.read(folder / VECTOR_FILE)
     except VectorError as error:
         return [str(error)]
-    if (str(vector.hook_point), vector.multiplier) != (card["hook_point"], card["multiplier"]):
-        found.append(f"{VECTOR_FILE} and card.json disagree on hook point or multiplier")
+    stated = (card.get("hook_point"), card.get("multiplier"))
+    if (str(vector.hook_point), vector.multiplier) != stated:
+        found.append(f"{VECTOR_FILE} and {CARD} disagree on hook point or multiplier")
     missed = receipt_error(folder)
     if not missed <= TOLERANCE:
         found.append(f"the receipt misses the vector by a relative error of {missed:.2g}")

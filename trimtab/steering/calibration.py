@@ -12,6 +12,10 @@ from trimtab.steering.damage import Damage, Divergence
 
 TOLERANCE = 0.02  # relative error of the damage that is reached
 MAX_MULTIPLIER = 1e6
+UNREACHED = (
+    "no multiplier reaches the damage budget: the operation does nothing to the model's "
+    "predictions, or the budget is out of its reach"
+)
 
 
 @dataclass(frozen=True)
@@ -38,17 +42,21 @@ def calibrate(
         raise VectorError(f"the damage budget is {budget}; it must be above 0 nats per token")
     measured: dict[float, Divergence] = {}
 
+    def gap(found: Divergence) -> float:
+        ratio = math.log(max(found.mean, 1e-12) / budget)
+        return 0.0 if abs(ratio) < TOLERANCE else ratio
+
     def excess(log_multiplier: float) -> float:
         multiplier = math.exp(log_multiplier)
         if multiplier not in measured:
             measured[multiplier] = damage(steering.edit(multiplier))
-        mean = measured[multiplier].mean
-        gap = math.log(max(mean, 1e-12) / budget)
-        return 0.0 if abs(gap) < TOLERANCE else gap
+        return gap(measured[multiplier])
 
     low, high = _bracket(excess, math.log(start))
-    root = low if low == high else brentq(excess, low, high, xtol=1e-3)
+    root = low if low == high else brentq(excess, low, high, xtol=1e-6)
     multiplier = min(measured, key=lambda m: abs(math.log(m) - root))
+    if gap(measured[multiplier]) != 0:  # a curve that jumps over the budget
+        raise VectorError(UNREACHED)
     curve = sorted((m, d.mean) for m, d in measured.items())
     return Calibration(multiplier, measured[multiplier], tuple(curve))
 
@@ -69,7 +77,4 @@ def _bracket(excess: Callable[[float], float], guess: float) -> tuple[float, flo
             return side, side
         if (gap > 0) != (previous > 0):
             return min(side, before), max(side, before)
-    raise VectorError(
-        "no multiplier reaches the damage budget: the operation does nothing to the model's "
-        "predictions, or the budget is out of its reach"
-    )
+    raise VectorError(UNREACHED)

@@ -1,5 +1,6 @@
 """Clamping SAE features to fixed values, with the SAE's reconstruction error kept."""
 
+import math
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from trimtab.model.hook_points import HookPoint
 from trimtab.model.language_model import LanguageModel
 from trimtab.model.sae import SAE
 from trimtab.steering.apply import Edit, steered
-from trimtab.steering.positions import Positions
+from trimtab.steering.positions import Positions, check_positions
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +24,8 @@ class FeatureClamp:
     stays, and with these brackets nothing changes, bit for bit, where `f' = f`.
 
     Raises:
-        VectorError: no feature is given, or one is outside the SAE.
+        VectorError: no feature is given, one is outside the SAE, a value is not finite, or
+            positions are unknown.
     """
 
     sae: SAE
@@ -36,6 +38,9 @@ class FeatureClamp:
         outside = [feature for feature in self.values if not 0 <= feature < self.sae.d_sae]
         if outside:
             raise VectorError(f"features {outside} are outside the SAE's 0..{self.sae.d_sae - 1}")
+        if not all(map(math.isfinite, self.values.values())):
+            raise VectorError("a clamp's value is a NaN or an infinity")
+        check_positions(self.positions)
 
     @property
     def hook_point(self) -> HookPoint:
@@ -50,13 +55,11 @@ class FeatureClamp:
         values = multiplier * torch.tensor(list(self.values.values()), dtype=torch.float32)
 
         def clamp(x: Tensor) -> Tensor:
-            before = self.sae.encode(x.to(torch.float32))
+            before = self.sae.encode(x)
             after = before.index_copy(
-                -1,
-                features.to(x.device),
-                values.to(x.device).expand(*before.shape[:-1], -1).to(before.dtype),
+                -1, features.to(before.device), values.to(before).expand(*before.shape[:-1], -1)
             )
-            return x + (self.sae.decode(after) - self.sae.decode(before)).to(x.dtype)
+            return x + (self.sae.decode(after) - self.sae.decode(before)).to(x)
 
         return clamp
 

@@ -75,7 +75,7 @@ def train_classifier(samples: Sequence[Sample], model: LanguageModel) -> Behavio
     """Train on the completions of `samples`: by words if that is reliable, else the better way.
 
     Raises:
-        SelectionError: one side has no completion, or there are fewer than two groups.
+        SelectionError: one side has no completion, or no group can be held out without losing one.
     """
     texts, labels, groups = [], [], []
     for sample in samples:
@@ -83,15 +83,15 @@ def train_classifier(samples: Sequence[Sample], model: LanguageModel) -> Behavio
             texts.append(text)
             labels.append(side == "positive")
             groups.append(sample.group)
-    folds = min(5, len(set(groups)))
-    if len(set(labels)) < 2 or folds < 2:
+    folds = _folds(labels, groups)
+    if not folds:
         raise SelectionError(
             "the behaviour's text classifier needs completions of both sides in two groups or more"
         )
     best: BehaviorClassifier | None = None
     for kind, pipeline in _pipelines().items():
         looked_at = _look(kind, model, texts)
-        scores = cross_val_score(pipeline, looked_at, labels, groups=groups, cv=GroupKFold(folds))
+        scores = cross_val_score(pipeline, looked_at, labels, cv=folds)
         accuracy = float(np.mean(scores))
         if best is None or accuracy > best.accuracy:
             fitted = pipeline.fit(looked_at, labels)
@@ -100,6 +100,15 @@ def train_classifier(samples: Sequence[Sample], model: LanguageModel) -> Behavio
             break
     assert best is not None
     return best
+
+
+def _folds(labels: list[bool], groups: list[str]) -> list[tuple[NDArray[Any], NDArray[Any]]]:
+    """Return folds (train, test) that hold whole groups out and leave both sides to train on."""
+    count = min(5, len(set(groups)))
+    if count < 2:
+        return []
+    folds = GroupKFold(count).split(labels, groups=groups)
+    return [(train, test) for train, test in folds if len({labels[i] for i in train}) == 2]
 
 
 def _pipelines() -> dict[Kind, Pipeline]:

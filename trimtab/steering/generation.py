@@ -14,7 +14,7 @@ from trimtab.model.render import render_prompt
 from trimtab.pairs import Message
 from trimtab.steering.apply import Steering, steered
 
-REPLIES_PER_BATCH = 32
+REPLIES_PER_BATCH = 64
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,9 +21,10 @@ class Margin:
     """Margins of fixed samples under any edit at one hook point.
 
     A completion's score is the mean log-probability of its tokens in nats; of a single-letter
-    answer such as "(A)" it is the sum, so that brackets do not dilute the letter's. A pair's margin is the positive's score less the negative's; an
-    unpaired text's is its score, with the sign of its side. Effects are differences to the
-    unsteered model.
+    answer such as "(A)" it is the sum, so that brackets do not dilute the letter's. A pair's margin
+    is the positive's score less the negative's; an unpaired text's is its score with the sign of
+    its side, times `n_samples / n_side`, so that the mean over samples is mean(positives) less
+    mean(negatives) however many there are of each. Effects are differences to the unsteered model.
 
     Args:
         model: the language model; use float32, in bfloat16 margins move by up to 0.05.
@@ -58,7 +59,9 @@ class Margin:
                 self._owner.append(index)
                 letters.append(sample.single_letter)
                 signs.append(1.0 if side == "positive" else -1.0)
-        self.signs = np.array(signs)
+        positive = np.array(signs) > 0
+        counts = np.where(positive, positive.sum(), (~positive).sum())
+        self._weights = np.array(signs) * len(self.samples) / counts
         self._summed = letters
         self._skip_first = positions == "generated"
         starts = [0 if positions == "all" else n - 1 for n in prompts]
@@ -76,7 +79,7 @@ class Margin:
     def per_sample(self, change: Edit | None = None) -> NDArray[np.float64]:
         """Return every sample's margin, `(n_samples,)`, in nats per token."""
         margins = np.zeros(len(self.samples))
-        np.add.at(margins, self._owner, self.signs * self.scores(change))
+        np.add.at(margins, self._owner, self._weights * self.scores(change))
         return margins
 
     @cached_property
@@ -89,12 +92,8 @@ class Margin:
         return self.per_sample(change) - self.base
 
     def mean_effect(self, change: Edit) -> float:
-        """Return the mean over positive sides less the mean over negative sides of the change.
-
-        Over pairs this is the mean of `effects`; over unpaired texts each side counts the same,
-        however many texts it has.
-        """
-        return float(self._side_weights @ (self.scores(change) - self._base_scores))
+        """Return the mean of `effects`."""
+        return float(self.effects(change).mean())
 
     def gradient(self, at: Tensor) -> Tensor:
         """Return the gradient of `mean_effect` by the vector that is added, `(d_model,)` float32.
@@ -104,7 +103,9 @@ class Margin:
         """
         vector = at.detach().to(self.replay.model.device, torch.float32).requires_grad_(True)
         total = torch.zeros_like(vector)
-        weights = torch.tensor(self._side_weights, dtype=torch.float32, device=vector.device)
+        weights = torch.tensor(
+            self._weights / len(self.samples), dtype=torch.float32, device=vector.device
+        )
 
         def add(x: Tensor) -> Tensor:
             return x + vector.to(x.dtype)
@@ -115,17 +116,6 @@ class Margin:
                 (gradient,) = torch.autograd.grad(weights[list(batch.rows)] @ scores, vector)
                 total += gradient
         return total.cpu()
-
-    @cached_property
-    def _base_scores(self) -> NDArray[np.float64]:
-        return self.scores()
-
-    @cached_property
-    def _side_weights(self) -> NDArray[np.float64]:
-        positive = self.signs > 0
-        counts = np.where(positive, max(positive.sum(), 1), max((~positive).sum(), 1))
-        weights: NDArray[np.float64] = self.signs / counts
-        return weights
 
     def _on_steered(self, change: Edit | None) -> Edit | None:
         if change is None or not self._skip_first:

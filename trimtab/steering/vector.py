@@ -45,7 +45,13 @@ class SteeringVector:
         if multiplier == 0:
             return None
         shift = multiplier * self.direction
-        return lambda x: x + shift.to(device=x.device, dtype=x.dtype)
+
+        def add(x: Tensor) -> Tensor:
+            if x.shape[-1] != len(shift):
+                raise VectorError(_misfit(len(shift), f"the residual stream has {x.shape[-1]}"))
+            return x + shift.to(x)
+
+        return add
 
     def apply(
         self, model: LanguageModel, multiplier: float = 1.0, *, prompt_length: int | None = None
@@ -62,8 +68,7 @@ class SteeringVector:
         """Raise VectorError where the direction's width is not the model's."""
         if self.direction.shape[0] != model.d_model:
             raise VectorError(
-                f"the vector has width {self.direction.shape[0]}, model {model.name} has "
-                f"{model.d_model}: it was made for another model"
+                _misfit(len(self.direction), f"model {model.name} has {model.d_model}")
             )
 
     @property
@@ -89,6 +94,10 @@ class SteeringVector:
 
     def __sub__(self, other: "SteeringVector") -> "SteeringVector":
         return self + -other
+
+
+def _misfit(width: int, there: str) -> str:
+    return f"the vector has width {width}, {there}: it was made for another model"
 
 
 def save_vector(vector: SteeringVector, path: str | Path, *, multiplier: float = 1.0) -> None:

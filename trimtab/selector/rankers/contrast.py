@@ -7,12 +7,15 @@ from trimtab.selector.rankers.evidence import Evidence
 
 
 def effect_sizes(evidence: Evidence) -> Tensor:
-    """Return Cohen's d of the paired differences, `(d_sae,)`; 0 where a feature never differs.
+    """Return Cohen's d of the paired differences, `(d_sae,)`; 0 where a feature never differs, and
+    of a single sample, which shows no spread.
 
     The spread has a floor (a tenth of the median over features that differ), so that a feature
     seen once does not look perfectly reliable.
     """
     differences = evidence.feature_differences
+    if len(differences) < 2:
+        return torch.zeros(differences.shape[1])
     mean, spread = differences.mean(0), differences.std(0)
     differs = spread > 0
     if not bool(differs.any()):
@@ -26,8 +29,8 @@ def samples(evidence: Evidence) -> Tensor:
     That is the diagonal linear discriminant of the features, of the residual without an SAE.
     """
     rows = evidence.parts.residual if evidence.parts.features is None else evidence.parts.features
-    variance = rows.var(0)
-    weights = rows.mean(0) / (variance + variance.mean())
+    variance = rows.var(0, correction=0)
+    weights = rows.mean(0) / (variance + variance.mean()).clamp_min(1e-12)
     return rows @ weights
 
 

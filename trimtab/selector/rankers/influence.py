@@ -13,7 +13,8 @@ def samples(evidence: Evidence) -> Tensor:
     equal damage, where a long difference is scaled down.
     """
     residual = evidence.parts.residual
-    return residual @ evidence.gradient / torch.linalg.vector_norm(residual, dim=1).clamp_min(1e-12)
+    lengths: Tensor = torch.linalg.vector_norm(residual, dim=1)
+    return residual @ evidence.gradient / lengths.clamp_min(1e-12)
 
 
 def features(evidence: Evidence) -> Tensor:

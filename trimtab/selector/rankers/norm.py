@@ -8,12 +8,12 @@ from trimtab.selector.rankers.evidence import Evidence
 
 def samples(evidence: Evidence) -> Tensor:
     """Score samples by the length of their residual difference, `(n,)`."""
-    return torch.linalg.vector_norm(evidence.parts.residual, dim=1)
+    lengths: Tensor = torch.linalg.vector_norm(evidence.parts.residual, dim=1)
+    return lengths
 
 
 def features(evidence: Evidence) -> Tensor:
     """Score features by the length of their term in the full vector, `(d_sae,)`."""
-    size = evidence.feature_differences.mean(0).abs() * torch.linalg.vector_norm(
-        evidence.decoder, dim=1
-    )
+    lengths: Tensor = torch.linalg.vector_norm(evidence.decoder, dim=1)
+    size = evidence.feature_differences.mean(0).abs() * lengths
     return size.masked_fill(size == 0, -torch.inf)

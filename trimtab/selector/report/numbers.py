@@ -1,6 +1,7 @@
 """How the report writes numbers: sensibly rounded, with real minus signs and 95 % intervals."""
 
 import math
+from collections.abc import Iterable
 
 from trimtab.selector.intervals import Estimate
 
@@ -9,18 +10,25 @@ MOST_DECIMALS = 4
 
 
 def number(value: float | None, decimals: int | None = None) -> str:
-    """Return a number to `decimals` places, or else to three significant digits; None is a dash."""
+    """Return a number to `decimals` places, or else as short as three significant digits allow.
+
+    None, and what is no finite number, is a dash.
+    """
     if value is None or not math.isfinite(value):
         return "–"
-    if decimals is None:
-        if value == int(value):
-            decimals = 0
-        else:
-            decimals = max(0, 2 - math.floor(math.log10(abs(value))))
-    text = f"{value:,.{min(decimals, 8)}f}"
+    text = f"{value:,.{places([value]) if decimals is None else decimals}f}"
+    if decimals is None and "." in text:
+        text = text.rstrip("0").rstrip(".")
     if float(text.replace(",", "")) == 0:
         text = text.removeprefix("-")
     return text.replace("-", MINUS)
+
+
+def places(column: Iterable[float | None]) -> int:
+    """Return the decimals at which the largest number of a column has three significant digits."""
+    sizes = [abs(value) for value in column if value is not None and math.isfinite(value)]
+    largest = max(sizes, default=0.0)
+    return 0 if largest == 0 else min(9, max(0, 2 - math.floor(math.log10(largest))))
 
 
 def estimate(found: Estimate) -> str:

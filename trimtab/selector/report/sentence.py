@@ -20,7 +20,7 @@ def found(card: Mapping[str, Any]) -> str:
 
 
 def verdict(difference: Estimate) -> Literal["above", "below", "unclear"]:
-    """Return on which side of zero an interval lies; "unclear" where it has zero in it or is none."""
+    """Return on which side of zero an interval lies; "unclear" where it holds zero or is none."""
     if not difference.clear_of_zero or difference.value is None:
         return "unclear"
     return "above" if difference.value > 0 else "below"
@@ -47,9 +47,7 @@ def _effect(effect: Estimate) -> str:
         case "below":
             return f"that moves the held-out margin the wrong way, by {estimate(effect)}"
         case "unclear":
-            return (
-                f"whose effect on the held-out margin, {estimate(effect)}, is not clear of zero"
-            )
+            return f"whose effect on the held-out margin, {estimate(effect)}, is not clear of zero"
 
 
 def _kept(card: Mapping[str, Any], effect: Estimate) -> str:
@@ -84,7 +82,7 @@ def _written(card: Mapping[str, Any]) -> str:
 
 def _beside(card: Mapping[str, Any], control: str) -> str:
     rate = estimate(Estimate(**card["controls"][control]["behavior_rate"]))
-    name = "the unsteered model's" if control == "unsteered" else "the dense vector's"
+    name = "the unsteered model’s" if control == "unsteered" else "the dense vector’s"
     match verdict(Estimate(**card["behavior_rate_beyond"][control])):
         case "above":
             return f"clearly above {name} {rate}"
@@ -107,7 +105,7 @@ def _against_random(card: Mapping[str, Any]) -> str:
             "below": "does clearly worse than",
             "unclear": "does not clearly beat",
         }[how]
-        said.append((how, f"{verb} {name} (by {estimate(difference)})"))
+        said.append((how, f"{verb} {name} (difference {estimate(difference)})"))
     if not said:
         return ""
     joint = " and " if len({how for how, _ in said}) == 1 else " but "

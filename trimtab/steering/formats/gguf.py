@@ -9,7 +9,7 @@ at every position, the prompt's included, whatever `positions` says here.
 from pathlib import Path
 
 import numpy as np
-from gguf import GGUFReader, GGUFWriter
+from gguf import GGUFReader, GGUFValueType, GGUFWriter
 
 from trimtab.errors import VectorError
 from trimtab.model.hook_points import HookPoint
@@ -33,7 +33,7 @@ def write(vector: StoredVector, path: Path) -> None:
             "no counterpart there: export as safetensors"
         )
     writer = GGUFWriter(path, ARCHITECTURE)
-    writer.add_string(f"{ARCHITECTURE}.model_hint", "")
+    writer.add_key_value(f"{ARCHITECTURE}.model_hint", "", GGUFValueType.STRING)
     writer.add_uint32(f"{ARCHITECTURE}.layer_count", point.layer)
     writer.add_tensor(
         f"direction.{point.layer}",
@@ -60,6 +60,8 @@ def read(path: Path) -> StoredVector:
         raise VectorError(
             f"{path} holds {len(directions)} directions; one vector at one layer is supported"
         )
-    layer = int(directions[0].name.removeprefix("direction."))
+    layer = directions[0].name.removeprefix("direction.")
+    if not layer.isdecimal():
+        raise VectorError(f"{path} holds a direction for {layer!r}, which is no layer's number")
     direction = np.array(directions[0].data, dtype=np.float32)
-    return StoredVector(direction, HookPoint(layer, "hook_resid_post"), "all")
+    return StoredVector(direction, HookPoint(int(layer), "hook_resid_post"), "all")

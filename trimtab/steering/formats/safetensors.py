@@ -48,9 +48,12 @@ def read(path: Path) -> StoredVector:
             f"{path} has no trimtab metadata (format is {metadata.get('format')!r}, not {FORMAT}); "
             "build the vector by hand: SteeringVector(direction, parse_hook_point(...))"
         )
-    return StoredVector(
-        direction,
-        parse_hook_point(metadata["hook_point"]),
-        check_positions(metadata["positions"]),
-        float(metadata["multiplier"]),
-    )
+    try:
+        return StoredVector(
+            direction,
+            parse_hook_point(metadata["hook_point"]),
+            check_positions(metadata["positions"]),
+            float(metadata["multiplier"]),
+        )
+    except (KeyError, ValueError) as error:
+        raise VectorError(f"{path} has damaged metadata: {error!r}") from error

@@ -1,0 +1,173 @@
+"""Controls of the right kind and size."""
+
+from collections.abc import Sequence
+
+import pytest
+import torch
+from torch import Tensor
+
+from trimtab.model.hook_points import HookPoint
+from trimtab.model.hooks import residuals
+from trimtab.model.language_model import LanguageModel
+from trimtab.model.render import render
+from trimtab.pairs import Message, Sample
+from trimtab.selector.controls import (
+    DRAWS,
+    EXAMPLES,
+    control_vectors,
+    examples_to_show,
+    lexical_vector,
+    with_examples,
+)
+from trimtab.selector.parts import Choice, Parts, compose, everything
+
+POINT = HookPoint(1, "hook_resid_post")
+CHOICE = Choice((2, 5, 11), (3, 30, 12, 7))
+
+
+def ask(text: str) -> tuple[Message, ...]:
+    return ({"role": "user", "content": text},)
+
+
+def pair(number: int, positive: str | None, negative: str | None, prompt: str = "Well?") -> Sample:
+    return Sample(str(number), "tone", ask(prompt), positive, negative, str(number))
+
+
+def in_span(rows: Tensor, vector: Tensor) -> bool:
+    """Whether `vector` is a sum of `rows`."""
+    found = torch.linalg.lstsq(rows.T.double(), vector[:, None].double()).solution
+    return torch.allclose(rows.T.double() @ found, vector[:, None].double(), atol=1e-4)
+
+
+def test_every_control_that_needs_no_model_is_there(parts: Parts, dense_parts: Parts) -> None:
+    found = control_vectors(parts, CHOICE, seed=0)
+    assert {name: len(draws) for name, draws in found.items()} == {
+        "dense_mean_difference": 1,
+        "full_sae": 1,
+        "random_samples": DRAWS,
+        "random_features": DRAWS,
+        "random_direction": DRAWS,
+    }
+    dense = control_vectors(dense_parts, Choice((1, 2)), seed=0)
+    assert set(dense) == {"dense_mean_difference", "random_samples", "random_direction"}
+    for draws in (*found.values(), *dense.values()):
+        assert all(vector.shape == (12,) and vector.isfinite().all() for vector in draws)
+
+
+def test_the_full_vectors_are_made_of_everything(parts: Parts) -> None:
+    found = control_vectors(parts, CHOICE, seed=0)
+    torch.testing.assert_close(found["dense_mean_difference"][0], parts.residual.mean(0))
+    torch.testing.assert_close(found["full_sae"][0], compose(parts, everything(parts)))
+
+
+def test_random_samples_are_as_many_as_were_chosen() -> None:
+    parts = Parts(tuple(map(str, range(50))), torch.eye(50))
+    found = control_vectors(parts, Choice((2, 5, 11)), seed=0)["random_samples"]
+    for vector in found:
+        assert sorted(vector[vector != 0].tolist()) == pytest.approx([1 / 3] * 3)
+    assert len({tuple(vector.tolist()) for vector in found}) == DRAWS
+
+
+def test_random_features_are_as_many_as_were_chosen_and_fire_on_the_chosen_samples() -> None:
+    features = torch.zeros(10, 60)
+    features[:, :40] = 1.0  # the rest never fires
+    parts = Parts(tuple(map(str, range(10))), torch.randn(10, 60), features, torch.eye(60))
+    found = control_vectors(parts, Choice((1, 4), (0, 1, 2, 3, 4)), seed=0)["random_features"]
+    for vector in found:
+        assert vector.nonzero().flatten().tolist() != [0, 1, 2, 3, 4]
+        assert (vector != 0).sum() == 5
+        assert (vector[40:] == 0).all()
+    assert len({tuple(vector.tolist()) for vector in found}) == DRAWS
+
+
+def test_draws_follow_the_seed(parts: Parts) -> None:
+    one, same, other = (control_vectors(parts, CHOICE, seed=seed) for seed in (1, 1, 2))
+    for name in ("random_samples", "random_features", "random_direction"):
+        for a, b, c in zip(one[name], same[name], other[name], strict=True):
+            assert torch.equal(a, b)
+            assert not torch.equal(a, c)
+
+
+def first_words(model: LanguageModel, samples: Sequence[Sample], side: str) -> Tensor:
+    rows = []
+    for sample in samples:
+        text = dict(sample.sides)[side]  # type: ignore[index]
+        row = render(model, sample.messages, text.split()[0])
+        seen = residuals(model, torch.tensor([row.ids]), None, [POINT])[POINT]
+        rows.append(seen[0, row.n_prompt :].mean(0))
+    return torch.stack(rows).mean(0)
+
+
+def test_the_lexical_vector_is_the_difference_of_the_first_words_alone(
+    tiny_model: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trimtab.selector.controls.ROWS_PER_BATCH", 3)
+    samples = [
+        pair(0, "Yes, of course", "No, I cannot", "Would you agree?"),
+        pair(1, "I would rather say", "I think that not"),  # the same word: nothing lexical
+        pair(2, "Agree entirely", "Disagree", "What about the lazy dog?"),
+    ]
+    found = lexical_vector(tiny_model, samples, POINT, chat=True, system=None)
+    differing = [samples[0], samples[2]]
+    expected = first_words(tiny_model, differing, "positive") - first_words(
+        tiny_model, differing, "negative"
+    )
+    assert found is not None
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_where_first_words_agree_there_is_no_lexical_vector(tiny_model: LanguageModel) -> None:
+    agreeing = [pair(i, f"I do {i}", f"I do not {i}") for i in range(3)]
+    assert lexical_vector(tiny_model, agreeing, POINT, chat=True, system=None) is None
+    texts = [pair(0, "I do", None), pair(1, None, "I do not")]
+    assert lexical_vector(tiny_model, texts, POINT, chat=True, system=None) is None
+    one_side = [pair(0, "I do", None), pair(1, "You do", None)]
+    assert lexical_vector(tiny_model, one_side, POINT, chat=True, system=None) is None
+
+
+def test_unpaired_texts_have_a_lexical_vector_where_their_first_words_differ(
+    tiny_model: LanguageModel,
+) -> None:
+    texts = [pair(0, "Yes, I do", None), pair(1, None, "No"), pair(2, None, "Never mind")]
+    found = lexical_vector(tiny_model, texts, POINT, chat=True, system=None)
+    assert found is not None
+    expected = first_words(tiny_model, texts[:1], "positive") - first_words(
+        tiny_model, texts[1:], "negative"
+    )
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_the_shortest_positives_are_shown_and_only_those_that_can_be() -> None:
+    system: tuple[Message, ...] = ({"role": "system", "content": "x"}, *ask("Hm?"))
+    samples = [
+        pair(0, "a very long positive answer " * 5, "no"),
+        pair(1, "yes", "no"),
+        pair(2, None, "no"),
+        Sample("3", "tone", system, "y", "n", "3"),
+        Sample("4", "tone", (), "y", "n", "4"),
+        pair(5, "yes indeed", "no"),
+        pair(6, "yes, I do think so", "no"),
+    ]
+    shown = examples_to_show(samples)
+    assert [s.id for s in shown] == ["1", "5", "6"]
+    assert len(shown) == EXAMPLES
+    assert examples_to_show(samples[2:5]) == []
+
+
+def test_examples_stand_answered_before_the_question() -> None:
+    examples = [pair(0, "yes", "no", "One?"), pair(1, "indeed", "no", "Two?")]
+    found = with_examples(ask("Three?"), examples)
+    assert [(m["role"], m["content"]) for m in found] == [
+        ("user", "One?"),
+        ("assistant", "yes"),
+        ("user", "Two?"),
+        ("assistant", "indeed"),
+        ("user", "Three?"),
+    ]
+
+
+def test_a_system_message_stays_first_and_a_raw_text_stays_raw() -> None:
+    examples = [pair(0, "yes", "no", "One?")]
+    found = with_examples(({"role": "system", "content": "Be brief."}, *ask("Two?")), examples)
+    assert [m["role"] for m in found] == ["system", "user", "assistant", "user"]
+    assert with_examples((), examples) == ()

@@ -1,0 +1,410 @@
+"""The report renders from a folder alone, whatever is missing in it, and trusts no text."""
+
+import json
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from trimtab.errors import VectorError
+from trimtab.selector.report import render_report, reply_to_show
+from trimtab.selector.report.contents import side_by_side, sizes, strongest, surrogates
+
+N_SAMPLES, KEPT, FEATURES = 40, 3, (7, 1042)
+INT = pl.Int64
+HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
+CONTROLS = (
+    "unsteered", "dense_mean_difference", "full_sae", "random_samples", "random_features",
+    "random_direction", "lexical", "prompting",
+)  # fmt: skip
+
+
+def some(value: float, width: float = 0.1) -> dict[str, Any]:
+    return {"value": value, "low": value - width, "high": value + width}
+
+
+def none(reason: str) -> dict[str, Any]:
+    return {"value": None, "low": None, "high": None, "reason": reason}
+
+
+def a_card(*, sae: bool, questions: int, reliable: bool) -> dict[str, Any]:
+    rate = some(0.6) if questions else none("nothing was counted")
+    controls: dict[str, Any] = {
+        name: {"effect": some(0.1 * i), "behavior_rate": rate} for i, name in enumerate(CONTROLS)
+    }
+    controls["lexical"] = dict.fromkeys(("effect", "behavior_rate"), none("no first word differs"))
+    beyond = {name: some(0.2) if questions else none("no questions") for name in CONTROLS}
+    del beyond["lexical"]
+    if not sae:
+        for name in ("full_sae", "random_features"):
+            controls[name] = dict.fromkeys(("effect", "behavior_rate"), none("the run had no SAE"))
+            del beyond[name]
+    ids = [f"s{i:02}" for i in range(N_SAMPLES)]
+    return {
+        "behavior": "warmth",
+        "model": "tiny-llama",
+        "sae": "default" if sae else "none",
+        "hook_point": "blocks.15.hook_resid_post",
+        "layer_convention": "layers count from 0, embeddings not counted",
+        "operation": "add",
+        "positions": "prompt_end",
+        "pooling": "mean",
+        "multiplier": 6.5,
+        "unit_of_strength": "times the stored vector",
+        "norm": 3.0,
+        "damage": {
+            "budget": 0.1, "kl_mean": 0.1003, "kl_p95": 0.31, "unit": "nats per token",
+            "curve": [{"multiplier": m, "kl_mean": 0.0024 * m * m} for m in (3.0, 6.0, 6.5)],
+        },
+        "samples": {"kept": KEPT, "of": N_SAMPLES // 2},
+        "features": {"kept": len(FEATURES) if sae else None, "of": 310 if sae else None},
+        "held_out": {
+            "effect": some(0.4), "behavior_rate": rate, "faithfulness": some(0.9),
+            "faithfulness_behavior_rate": none("the interval of the dense rate includes no effect"),
+            "n_pairs": 10, "n_questions": questions,
+        },
+        "controls": controls,
+        "behavior_rate_beyond": beyond,
+        "anti_steerable_fraction": {"before": some(0.2), "after": some(0.15)},
+        "target": {
+            "name": "dataset",
+            "rank_correlation": 0.8 if reliable else None,
+            "panel": [
+                {"vector": f"v{i}", "behavior_rate": i / 4, "dataset": i**2, "own_replies": -i}
+                for i in range(4)
+            ],
+        },
+        "finalists": [
+            {"origin": "trial 3", "samples": 3, "features": 2 if sae else None,
+             "effect": 0.4, "behavior_rate": 0.7 if reliable else None},
+        ],
+        "judge": {"kind": "words", "accuracy": 0.93 if reliable else 0.61, "reliable": reliable,
+                  "trained_on": 60},
+        "settings": {"seed": 0, "budget": 0.1, "tolerance": 0.95, "trials": 8, "target": None,
+                     "poolings": ["mean", "last"]},
+        "splits": {"select": ids[:20], "tune": ids[20:30], "report": ids[30:]},
+        "seeds": {"split": 0, "search": 0},
+        "data_sha256": "d" * 64,
+        "fingerprint": {"model": "tiny-llama", "prompt_form": "chat", "system_prompt": "default"},
+        "store_content": "c" * 64,
+        "versions": {"trimtab": "0.1.0"},
+        "checksums": {"samples.parquet": "a" * 64},
+        "seconds": 90.0,
+        "created_at": "2026-11-21T22:00:00+00:00",
+    }  # fmt: skip
+
+
+def export(
+    folder: Path, *, sae: bool = True, questions: int = 8, reliable: bool = True, text: str = "Yes."
+) -> Path:
+    """Write a folder of the exported schemas without a model or a selection."""
+    folder.mkdir()
+    card = a_card(sae=sae, questions=questions, reliable=reliable)
+    (folder / "card.json").write_text(json.dumps(card), encoding="utf-8")
+    ids = [f"s{i:02}" for i in range(N_SAMPLES)]
+    kept = ids[:KEPT]
+    selectable = N_SAMPLES // 2
+    tables = {
+        "samples": pl.DataFrame(
+            [
+                {
+                    "sample_id": id, "group": f"g{i}",
+                    "split": "select" if i < selectable else "report", "kept": id in kept,
+                    "weight": 1 / KEPT if id in kept else 0.0,
+                    "prompt": f"{text} prompt {i}", "positive": f"{text} positive {i}",
+                    "negative": None if i % 5 == 4 else f"{text} negative {i}",
+                    "usefulness": (9.5 - i) / 100 if i < selectable else None,
+                    "cosine_to_gradient": 0.1 if i < selectable else None, "direction": None,
+                }
+                for i, id in enumerate(ids)
+            ],
+            schema_overrides={"direction": pl.List(pl.Float32)}, infer_schema_length=None,
+        ),
+        "receipt": pl.DataFrame(
+            {
+                "sample_id": kept * 2,
+                "feature": pl.Series([f if sae else None for f in FEATURES * KEPT], dtype=INT),
+                "share": [0.5] * 6, "contribution": [1.0, 0.8, 0.7, 0.4, 0.3, -0.2],
+            }
+        ),
+        "curves": pl.DataFrame(
+            [
+                {"of": of, "kept": k, "effect": 0.1 * k, "faithfulness": 0.9 + k / 100}
+                for of in (("samples", "features") if sae else ("samples",)) for k in (20, 12, 7, 4)
+            ]
+        ),
+        "candidates": pl.DataFrame(
+            {
+                "origin": ["pruned to 12 samples", "trial 0", "trial 3"], "pooling": ["mean"] * 3,
+                "samples": [12, 5, 3],
+                "features": pl.Series([20, 4, 2] if sae else [None] * 3, dtype=pl.Int64),
+                "effect": [0.5, 0.3, 0.4], "chosen": [False, False, True],
+            }
+        ),
+        "replies": pl.DataFrame(
+            [
+                {"vector": name, "question": f"{text} question {i}", "reply": f"{text} {name} {i}",
+                 "probability": 0.5}
+                for name in ("minimal", "unsteered", "dense_mean_difference", "prompting")
+                for i in range(questions)
+            ],
+            schema={"vector": pl.String, "question": pl.String, "reply": pl.String,
+                    "probability": pl.Float64},
+        ),
+    }  # fmt: skip
+    if sae:
+        tables["features"] = pl.DataFrame(
+            {
+                "feature": list(FEATURES), "coefficient": [1.0, 2.5], "mean_difference": [0.7, 0.3],
+                "contribution": [2.5, 0.5], "cohens_d": [1.2, None], "gradient_along": [0.1, 0.2],
+                "tokens": [[" warm", "\n", text], []], "direction": [[0.0, 1.0], [1.0, 0.0]],
+            }
+        )  # fmt: skip
+    for name, table in tables.items():
+        table.write_parquet(folder / f"{name}.parquet")
+    return folder
+
+
+class Page(HTMLParser):
+    """Reads a page: its text, its tags, and whether every tag is closed in order."""
+
+    VOID = ("meta", "br", "img", "link", "input")
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.feed(page)
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if "style" not in self.open:
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+def rendered(folder: Path) -> Page:
+    return Page(render_report(folder).read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize(
+    ("sae", "questions", "reliable"),
+    [
+        (True, 8, True),
+        (True, 0, True),
+        (True, 8, False),
+        (False, 8, True),
+        (False, 1, True),
+        (False, 0, False),
+    ],
+)
+def test_every_kind_of_run_renders_as_well_formed_html(
+    tmp_path: Path, sae: bool, questions: int, reliable: bool
+) -> None:
+    page = rendered(export(tmp_path / "v", sae=sae, questions=questions, reliable=reliable))
+    assert "None" not in page.text.replace("None pulls", "")
+    assert "nan" not in page.text.split()
+    assert "no first word differs" in page.text  # a missing control shows its reason
+    assert ("the run had no SAE" in page.text) == (not sae)
+    assert ("No held-out question was asked" in page.text) == (questions == 0)
+
+
+def test_the_page_asks_the_network_for_nothing_and_runs_nothing(tmp_path: Path) -> None:
+    page = rendered(export(tmp_path / "v"))
+    for tag, attributes in page.tags:
+        assert tag not in ("script", "link", "img", "iframe", "object", "base")
+        for name, value in attributes.items():
+            assert not name.startswith("on")
+            if name in ("src", "href"):
+                assert (value or "").startswith("#")
+    css = render_report(tmp_path / "v").read_text(encoding="utf-8")
+    assert not re.search(r"@import|url\((?!#)", css)
+    assert "default-src 'none'" in css
+
+
+def test_hostile_texts_stay_texts(tmp_path: Path) -> None:
+    folder = export(tmp_path / "v", text=HOSTILE)
+    card = json.loads((folder / "card.json").read_text())
+    card["behavior"] = card["model"] = HOSTILE
+    card["target"]["panel"][0]["vector"] = HOSTILE
+    (folder / "card.json").write_text(json.dumps(card))
+    page = rendered(folder)
+    assert not {"script", "img"} & {tag for tag, _ in page.tags}
+    assert page.text.count("<script>alert(1)</script>") > 20
+
+
+def test_texts_that_unicode_forbids_do_not_stop_it(tmp_path: Path) -> None:
+    folder = export(tmp_path / "v")
+    card = (folder / "card.json").read_text().replace('"warmth"', '"half a pair: \\ud83d"')
+    (folder / "card.json").write_text(card)
+    assert "half a pair: ?" in rendered(folder).text
+
+
+def test_ids_are_unique_and_every_reference_inside_a_figure_resolves(tmp_path: Path) -> None:
+    page = render_report(export(tmp_path / "v")).read_text(encoding="utf-8")
+    ids = re.findall(r'\bid="([^"]+)"', page)
+    assert len(ids) == len(set(ids))
+    assert set(re.findall(r'(?:href="#|url\(#)([^")]+)', page)) <= set(ids)
+
+
+def test_figures_leave_every_colour_to_the_page(tmp_path: Path) -> None:
+    page = render_report(export(tmp_path / "v")).read_text(encoding="utf-8")
+    figures = re.findall(r"<svg.*?</svg>", page, flags=re.S)
+    assert len(figures) == 9
+    for figure in figures:
+        assert set(re.findall(r"(?:fill|stroke): ?([^;\"]+)", figure)) <= {
+            "none", "var(--ink)", "var(--muted)", "var(--rule)", "var(--accent)", "var(--paper)",
+        }  # fmt: skip
+
+
+def test_rendering_again_gives_the_same_bytes_and_leaves_the_other_files_alone(
+    tmp_path: Path,
+) -> None:
+    folder = export(tmp_path / "v")
+    before = {file.name: file.read_bytes() for file in folder.iterdir()}
+    first = render_report(folder).read_bytes()
+    assert render_report(folder).read_bytes() == first
+    after = {file.name: file.read_bytes() for file in folder.iterdir()}
+    assert after.pop("report.html") == first
+    assert after == before
+
+
+def test_replies_to_one_question_stand_side_by_side_and_the_first_is_the_one_to_show(
+    tmp_path: Path,
+) -> None:
+    folder = export(tmp_path / "v")
+    shown = side_by_side(pl.read_parquet(folder / "replies.parquet"))
+    assert [question for question, _ in shown] == [f"Yes. question {i}" for i in range(8)]
+    for i, (_, rows) in enumerate(shown):
+        assert [row["reply"] for row in rows] == [
+            f"Yes. {name} {i}" for name in ("minimal", "unsteered", "dense_mean_difference")
+        ]
+    assert reply_to_show(folder) == {
+        "question": "Yes. question 0",
+        "steered": "Yes. minimal 0",
+        "unsteered": "Yes. unsteered 0",
+    }
+    assert reply_to_show(export(tmp_path / "w", questions=0)) is None
+
+
+def test_samples_for_are_the_most_useful_and_samples_against_pull_the_wrong_way(
+    tmp_path: Path,
+) -> None:
+    samples = pl.read_parquet(export(tmp_path / "v") / "samples.parquet")
+    best, worst = strongest(samples)
+    assert [row["sample_id"] for row in best] == ["s00", "s01", "s02", "s03", "s04", "s05"]
+    assert [row["sample_id"] for row in worst] == ["s19", "s18", "s17", "s16", "s15", "s14"]
+    best, worst = strongest(samples.with_columns(pl.col("usefulness").abs()))
+    assert worst == []
+
+
+def test_a_surrogate_that_ranks_backwards_has_a_negative_rank_correlation(tmp_path: Path) -> None:
+    card = json.loads((export(tmp_path / "v") / "card.json").read_text())
+    dataset, own_replies = surrogates(card)
+    assert dataset.rank_correlation == pytest.approx(1)
+    assert own_replies.rank_correlation == pytest.approx(-1)
+    assert (dataset.chosen, own_replies.chosen) == (True, False)
+    card["judge"]["reliable"] = False
+    assert [surrogate.rank_correlation for surrogate in surrogates(card)] == [None, None]
+
+
+def test_candidates_are_sized_by_samples_times_features(tmp_path: Path) -> None:
+    with_sae = pl.read_parquet(export(tmp_path / "v") / "candidates.parquet")
+    assert sizes(with_sae) == {
+        "pruned": [(240, 0.5)], "searched": [(20, 0.3)], "chosen": [(6, 0.4)],
+    }  # fmt: skip
+    dense = pl.read_parquet(export(tmp_path / "w", sae=False) / "candidates.parquet")
+    assert [size for way in sizes(dense).values() for size, _ in way] == [12, 5, 3]
+
+
+def test_the_receipt_says_what_it_sums_to(tmp_path: Path) -> None:
+    text = rendered(export(tmp_path / "v")).text
+    assert "All 6 rows sum to 3.0000; the vector’s length is 3.0000" in text
+
+
+@pytest.mark.parametrize(
+    ("hook_point", "possible"),
+    [
+        ("blocks.15.hook_resid_post", True),
+        ("blocks.0.hook_resid_post", False),
+        ("blocks.2.hook_resid_pre", True),
+        ("blocks.3.hook_mlp_out", False),
+    ],
+)
+def test_llama_cpp_is_only_offered_where_it_can_follow(
+    tmp_path: Path, hook_point: str, possible: bool
+) -> None:
+    folder = export(tmp_path / "v")
+    card = json.loads((folder / "card.json").read_text())
+    card["hook_point"] = hook_point
+    (folder / "card.json").write_text(json.dumps(card))
+    text = rendered(folder).text
+    assert ("--control-vector" in text) == possible
+    assert ("Not possible: " in text) != possible
+
+
+def test_labels_of_features_take_the_place_of_their_tokens(tmp_path: Path) -> None:
+    folder = export(tmp_path / "v")
+    features = pl.read_parquet(folder / "features.parquet")
+    assert "Until features have labels" in rendered(folder).text
+    features.with_columns(label=pl.Series(["gratitude", "weather"])).write_parquet(
+        folder / "features.parquet"
+    )
+    text = rendered(folder).text
+    assert "1042 weather" in text
+    assert "Until features have labels" not in text
+
+
+def test_a_folder_that_is_no_exported_vector_is_named(tmp_path: Path) -> None:
+    with pytest.raises(VectorError, match=r"is no exported vector"):
+        render_report(tmp_path)
+    folder = export(tmp_path / "v")
+    (folder / "replies.parquet").write_bytes(b"PAR1 and nonsense")
+    with pytest.raises(VectorError, match=r"replies\.parquet cannot be read"):
+        render_report(folder)
+    (folder / "replies.parquet").unlink()
+    with pytest.raises(VectorError, match=r"lacks replies\.parquet"):
+        render_report(folder)
+    assert not (folder / "report.html").exists()
+
+
+def test_a_card_of_another_version_is_refused_with_what_it_lacks(tmp_path: Path) -> None:
+    folder = export(tmp_path / "v")
+    card = json.loads((folder / "card.json").read_text())
+    del card["judge"]
+    (folder / "card.json").write_text(json.dumps(card))
+    with pytest.raises(VectorError, match=r"lacks .*'judge'.*another version"):
+        render_report(folder)
+
+
+def test_rendering_needs_no_torch(tmp_path: Path) -> None:
+    folder = export(tmp_path / "v")
+    code = (
+        "import sys; from pathlib import Path; from trimtab.selector.report import render_report; "
+        "render_report(Path(sys.argv[1])); "
+        "print(sorted({'torch', 'transformers', 'sae_lens', 'matplotlib.pyplot'} & {*sys.modules}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,512 @@
+"""From a store to an exported folder on a tiny model: what the card says is what was done."""
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from trimtab.errors import SelectionError, VectorError
+from trimtab.model.hook_points import HookPoint
+from trimtab.model.language_model import LanguageModel
+from trimtab.model.sae import SAE
+from trimtab.pairs import Message, Sample
+from trimtab.selector.export import export_selection
+from trimtab.selector.folder import CARD, read_card, sha256, tables
+from trimtab.selector.run import run
+from trimtab.selector.select import REPORT_TEXTS, Settings, select
+from trimtab.selector.verify import problems, receipt_error
+from trimtab.steering.damage import Damage
+from trimtab.steering.formats.stored import VECTOR_FILE
+from trimtab.steering.margin import Margin
+from trimtab.steering.vector import load_vector
+from trimtab.store import Store, build
+from trimtab.store.sandbox import query
+from trimtab.store.sandbox import tables as as_tables
+
+WORDS = (
+    "think", "should", "rather", "course", "quick", "brown",
+    "lazy", "answer", "agree", "fox", "dog", "help",
+)  # fmt: skip
+SETTINGS = Settings(trials=2, max_new_tokens=4)
+CHANGING = ("created_at", "seconds")  # what two runs of the same may differ in
+POINT = HookPoint(1, "hook_resid_post")
+CONTROLS = {
+    "unsteered",
+    "dense_mean_difference",
+    "full_sae",
+    "random_samples",
+    "random_features",
+    "random_direction",
+    "lexical",
+    "prompting",
+}
+
+
+def ask(text: str) -> tuple[Message, ...]:
+    return ({"role": "user", "content": text},)
+
+
+def pair(number: int) -> Sample:
+    word = WORDS[number % 12]
+    return Sample(
+        f"pair-{number}",
+        "refusal",
+        ask(f"What is the {word} question {number}?"),
+        f"Sorry, I cannot {word}.",
+        f"Yes, of course I would {word} {number}.",
+        word,
+    )
+
+
+def letters(number: int) -> Sample:
+    word, first = WORDS[number % 12], number % 2 == 0
+    return Sample(
+        f"letter-{number}",
+        "letters",
+        ask(f"The {word} answer {number}, (A) or (B)?"),
+        "(A)" if first else "(B)",
+        "(B)" if first else "(A)",
+        word,
+    )
+
+
+def text(number: int) -> Sample:
+    word, positive = WORDS[number % 12], number % 2 == 0
+    return Sample(
+        f"text-{number}",
+        "texts",
+        (),
+        f"Sorry, I cannot {word} {number}." if positive else None,
+        None if positive else f"Yes, of course I would {word} {number}.",
+        f"{word} {number}",
+    )
+
+
+def same_word(number: int) -> Sample:
+    word = WORDS[number % 12]
+    return replace(
+        pair(number),
+        behavior="same word",
+        positive=f"I cannot {word}.",
+        negative=f"I would {word}, {number}.",
+    )
+
+
+@pytest.fixture(scope="module")
+def store(
+    tmp_path_factory: pytest.TempPathFactory, tiny_model: LanguageModel, tiny_sae: SAE
+) -> Store:
+    samples = [make(i) for make in (pair, letters, text, same_word) for i in range(24)]
+    path = tmp_path_factory.mktemp("selection") / "store"
+    return build(path, samples, tiny_model, tiny_sae, progress=False)
+
+
+@pytest.fixture(scope="module")
+def dense_store(tmp_path_factory: pytest.TempPathFactory, tiny_model: LanguageModel) -> Store:
+    path = tmp_path_factory.mktemp("dense") / "store"
+    samples = [make(i) for make in (pair, text) for i in range(24)]
+    return build(path, samples, tiny_model, None, hook_point=str(POINT), progress=False)
+
+
+@pytest.fixture(scope="module")
+def exported(
+    tmp_path_factory: pytest.TempPathFactory,
+    store: Store,
+    tiny_model: LanguageModel,
+    tiny_sae: SAE,
+) -> Path:
+    """The folder of one whole run; only to be read."""
+    out = tmp_path_factory.mktemp("exported") / "vector"
+    selection = select(
+        store, tiny_model, tiny_sae, "refusal", out.with_name("work"), settings=SETTINGS
+    )
+    card = export_selection(selection, store, out)
+    assert card == read_card(out)
+    return out
+
+
+@pytest.fixture
+def copy(exported: Path, tmp_path: Path) -> Path:
+    """A copy of it that the test may damage."""
+    return Path(shutil.copytree(exported, tmp_path / "vector"))
+
+
+def is_estimate(value: Any) -> bool:
+    numbers = (value["value"], value["low"], value["high"])
+    if value["value"] is None:
+        return numbers == (None, None, None) and bool(value["reason"])
+    return bool(value["low"] - 1e-9 <= value["value"] <= value["high"] + 1e-9)
+
+
+def test_the_card_says_all_that_it_promises(exported: Path) -> None:
+    card = read_card(exported)
+    wanted = {
+        "behavior", "model", "sae", "hook_point", "operation", "positions", "multiplier", "damage",
+        "samples", "features", "held_out", "controls", "anti_steerable_fraction", "splits",
+        "seeds", "fingerprint", "versions", "created_at",
+    }  # fmt: skip
+    assert wanted <= set(card)
+    assert (card["behavior"], card["model"], card["sae"]) == ("refusal", "tiny-llama", "tiny")
+    assert (card["hook_point"], card["operation"]) == (str(POINT), "add")
+    assert card["positions"] == "prompt_end"
+    assert {"budget", "kl_mean", "kl_p95"} <= set(card["damage"])
+    assert card["damage"]["kl_mean"] == pytest.approx(card["damage"]["budget"], rel=0.03)
+    assert card["damage"]["kl_p95"] > card["damage"]["kl_mean"]
+    for part in ("samples", "features"):
+        assert 1 <= card[part]["kept"] <= card[part]["of"]
+    assert card["samples"]["of"] == len(card["splits"]["select"])
+    held_out = card["held_out"]
+    for name in ("effect", "faithfulness", "behavior_rate"):
+        assert is_estimate(held_out[name]), name
+    assert held_out["n_pairs"] == len(card["splits"]["report"])
+    assert held_out["n_questions"] > 0
+    assert set(card["controls"]) == CONTROLS
+    for name, control in card["controls"].items():
+        assert all(is_estimate(control[key]) for key in ("effect", "behavior_rate")), name
+        if name not in ("unsteered", "prompting"):
+            assert control["kl_mean"] == pytest.approx(card["damage"]["budget"], rel=0.03), name
+    assert card["controls"]["unsteered"]["effect"]["value"] == 0.0
+    for beyond in (card["effect_beyond"], card["behavior_rate_beyond"]):
+        assert set(beyond) == CONTROLS
+        assert all(map(is_estimate, beyond.values()))
+    assert set(card["anti_steerable_fraction"]) == {"before", "after"}
+    assert all(map(is_estimate, card["anti_steerable_fraction"].values()))
+    assert card["versions"]["torch"]
+
+
+def test_the_card_is_strict_json(exported: Path) -> None:
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is no JSON")
+
+    json.loads((exported / CARD).read_text(encoding="utf-8"), parse_constant=refuse)
+
+
+def test_what_chose_the_vector_is_not_used_to_report_it(exported: Path) -> None:
+    card = read_card(exported)
+    samples = pl.read_parquet(exported / "samples.parquet")
+    groups = {
+        name: set(samples.filter(pl.col("split") == name)["group"]) for name in card["splits"]
+    }
+    assert set(groups) == {"select", "tune", "report"}
+    assert all(groups.values())
+    assert not groups["select"] & groups["tune"]
+    assert not groups["select"] & groups["report"]
+    assert not groups["tune"] & groups["report"]
+    for name, ids in card["splits"].items():
+        assert set(ids) == set(samples.filter(pl.col("split") == name)["sample_id"])
+    kept = set(samples.filter(pl.col("kept"))["sample_id"])
+    assert kept <= set(card["splits"]["select"])
+    assert len(kept) == card["samples"]["kept"]
+    receipt = pl.read_parquet(exported / "receipt.parquet")
+    assert set(receipt["sample_id"]) <= kept
+    questions = set(pl.read_parquet(exported / "replies.parquet")["question"])
+    chosen_by = samples.filter(pl.col("split") != "report")
+    assert not questions & set(chosen_by["prompt"])
+
+
+def test_the_receipt_sums_to_the_vector(exported: Path) -> None:
+    card = read_card(exported)
+    assert problems(exported) == []
+    assert receipt_error(exported) <= 1e-5
+    receipt = pl.read_parquet(exported / "receipt.parquet")
+    vector, multiplier = load_vector(exported)
+    assert receipt["contribution"].sum() == pytest.approx(vector.norm, rel=1e-5)
+    assert (card["norm"], card["multiplier"]) == (pytest.approx(vector.norm), multiplier)
+    features = pl.read_parquet(exported / "features.parquet")
+    assert features["contribution"].sum() == pytest.approx(vector.norm, rel=1e-5)
+    assert features.height == card["features"]["kept"]
+    assert (features["coefficient"] >= 0).all()
+    assert set(receipt["feature"]) <= set(features["feature"])
+
+
+def test_the_exported_vector_does_what_the_card_says(
+    exported: Path, store: Store, tiny_model: LanguageModel
+) -> None:
+    card = read_card(exported)
+    vector, multiplier = load_vector(exported)
+    change = vector.edit(multiplier)
+    assert change is not None
+    found = Damage(tiny_model, POINT, max_texts=REPORT_TEXTS)(change)
+    assert found.mean == pytest.approx(card["damage"]["kl_mean"], rel=1e-3)
+    assert found.p95 == pytest.approx(card["damage"]["kl_p95"], rel=1e-3)
+    curve = card["damage"]["curve"]
+    assert [point["multiplier"] for point in curve] == sorted(p["multiplier"] for p in curve)
+    assert curve[0]["multiplier"] < multiplier < curve[-1]["multiplier"]
+    for point in (curve[0], curve[-1]):
+        there = Damage(tiny_model, POINT, max_texts=REPORT_TEXTS)(vector.edit(point["multiplier"]))
+        assert there.mean == pytest.approx(point["kl_mean"], rel=1e-3)
+    by_id = {sample.id: sample for sample in store.samples("refusal")}
+    report = [by_id[i] for i in card["splits"]["report"]]
+    effects = Margin(tiny_model, report, POINT).effects(change)
+    assert effects.mean() == pytest.approx(card["held_out"]["effect"]["value"], abs=1e-4)
+
+
+def test_the_tables_can_be_queried(exported: Path) -> None:
+    connection = as_tables(tables(exported))
+    rows = query(
+        connection,
+        "SELECT vector, count(*) AS n FROM replies GROUP BY vector ORDER BY vector",
+    )
+    assert set(rows["vector"]) == CONTROLS | {"minimal"}
+    assert rows["n"].n_unique() == 1
+    (chosen,) = query(connection, "SELECT sum(chosen::int) FROM candidates").row(0)
+    assert chosen == 1
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        VECTOR_FILE,
+        *(f"{table}.parquet" for table in ("receipt", "samples", "features", "curves")),
+        *(f"{table}.parquet" for table in ("candidates", "replies")),
+    ],
+)
+def test_a_file_that_was_changed_or_lost_is_found(copy: Path, name: str) -> None:
+    whole = (copy / name).read_bytes()
+    (copy / name).write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    assert problems(copy) == [f"{name} was changed: its checksum does not hold"]
+    (copy / name).unlink()
+    assert problems(copy) == [f"{name} is missing"]
+
+
+def rewrite_card(folder: Path, **changes: Any) -> None:
+    card = {**read_card(folder), **changes}
+    (folder / CARD).write_text(json.dumps(card), encoding="utf-8")
+
+
+def test_a_card_that_disagrees_with_the_vector_is_found(copy: Path) -> None:
+    rewrite_card(copy, multiplier=read_card(copy)["multiplier"] * 1.5)
+    assert any("disagree" in problem for problem in problems(copy))
+    rewrite_card(copy, hook_point="blocks.2.hook_resid_post")
+    assert any("disagree" in problem for problem in problems(copy))
+
+
+def test_a_receipt_that_does_not_add_up_is_found_whatever_its_checksum(copy: Path) -> None:
+    receipt = pl.read_parquet(copy / "receipt.parquet")
+    receipt[:-1].write_parquet(copy / "receipt.parquet")
+    checksums = {
+        **read_card(copy)["checksums"],
+        "receipt.parquet": sha256(copy / "receipt.parquet"),
+    }
+    rewrite_card(copy, checksums=checksums)
+    assert any("misses the vector" in problem for problem in problems(copy))
+
+
+@pytest.mark.parametrize("content", ["[]", "nonsense", ""])
+def test_a_card_that_is_none_is_an_error(copy: Path, content: str) -> None:
+    (copy / CARD).write_text(content)
+    with pytest.raises(VectorError, match=str(copy)):
+        problems(copy)
+
+
+@pytest.mark.parametrize("checksums", [None, 3, {}])
+def test_a_card_without_checksums_is_found(copy: Path, checksums: Any) -> None:
+    rewrite_card(copy, checksums=checksums)
+    assert any("checksum" in problem for problem in problems(copy))
+
+
+def test_a_folder_without_a_card_is_no_vector(tmp_path: Path) -> None:
+    with pytest.raises(VectorError, match="no exported vector"):
+        problems(tmp_path)
+
+
+class Stop(Exception):
+    pass
+
+
+@pytest.mark.parametrize(
+    "stage", ["what the surrogates", "pruning features", "searching", "control"]
+)
+def test_an_interrupted_run_resumes_and_ends_with_the_same_card(
+    stage: str,
+    exported: Path,
+    store: Store,
+    tiny_model: LanguageModel,
+    tiny_sae: SAE,
+    tmp_path: Path,
+) -> None:
+    heard: list[str] = []
+
+    def say(what: str, done: int, total: int) -> None:
+        heard.append(what)
+        if sum(h.startswith(stage) for h in heard) == 2 or stage == what == "pruning features":
+            raise Stop
+
+    work = tmp_path / "work"
+    arguments = (store, tiny_model, tiny_sae, "refusal", work)
+    with pytest.raises(Stop):
+        select(*arguments, settings=SETTINGS, say=say)
+    before = (work / "journal.jsonl").read_bytes().count(b"\n")
+    selection = select(*arguments, settings=SETTINGS)
+    card = export_selection(selection, store, tmp_path / "vector")
+    expected = read_card(exported)
+    for name in CHANGING:
+        del card[name], expected[name]
+    for each in (card, expected):
+        del each["checksums"][VECTOR_FILE]  # safetensors writes its metadata in any order
+    assert card == expected
+    assert torch.equal(
+        load_vector(tmp_path / "vector")[0].direction, load_vector(exported)[0].direction
+    )
+    journal = (work / "journal.jsonl").read_bytes().split(b"\n")
+    assert len(set(journal)) == len(journal) > before > 1  # and nothing was measured twice
+
+
+def test_a_run_with_other_settings_does_not_take_over_its_folder(
+    store: Store, tiny_model: LanguageModel, tiny_sae: SAE, tmp_path: Path
+) -> None:
+    def say(what: str, *_: int) -> None:
+        if what.startswith("letting"):
+            raise Stop
+
+    with pytest.raises(Stop):
+        select(store, tiny_model, tiny_sae, "refusal", tmp_path, settings=SETTINGS, say=say)
+    with pytest.raises(SelectionError, match="seed: 0 then, 1 now"):
+        select(store, tiny_model, tiny_sae, "refusal", tmp_path, settings=replace(SETTINGS, seed=1))
+
+
+@pytest.fixture
+def whole_run(tmp_path: Path, tiny_model: LanguageModel) -> Callable[..., dict[str, Any]]:
+    def go(
+        store: Store, behavior: str, sae: SAE | None, settings: Settings = SETTINGS, **options: Any
+    ) -> dict[str, Any]:
+        out = tmp_path / "deep" / "vector"
+        card = run(
+            store,
+            behavior,
+            out,
+            model=tiny_model,
+            sae=sae,
+            settings=settings,
+            progress=False,
+            **options,
+        )
+        assert problems(out) == []
+        assert (out / "report.html").stat().st_size > 10_000
+        assert sorted(file.name for file in out.parent.iterdir()) == ["vector"]
+        assert set(card["controls"]) == CONTROLS
+        for control in card["controls"].values():
+            assert all(is_estimate(control[key]) for key in ("effect", "behavior_rate"))
+        return card
+
+    return go
+
+
+def test_without_an_sae_samples_alone_are_selected(
+    whole_run: Callable[..., dict[str, Any]], dense_store: Store, tmp_path: Path
+) -> None:
+    card = whole_run(dense_store, "refusal", None)
+    assert card["sae"] == "none"
+    assert card["features"] == {"kept": None, "of": None}
+    assert card["controls"]["full_sae"]["effect"]["reason"] == "the run had no SAE"
+    assert card["controls"]["random_features"]["behavior_rate"]["value"] is None
+    receipt = pl.read_parquet(tmp_path / "deep" / "vector" / "receipt.parquet")
+    assert receipt["feature"].is_null().all()
+    assert receipt.height == card["samples"]["kept"]
+
+
+@pytest.mark.parametrize("with_sae", [True, False])
+def test_unpaired_raw_texts_go_the_whole_way(
+    whole_run: Callable[..., dict[str, Any]],
+    store: Store,
+    dense_store: Store,
+    tiny_sae: SAE,
+    with_sae: bool,
+) -> None:
+    chosen, sae = (store, tiny_sae) if with_sae else (dense_store, None)
+    card = whole_run(chosen, "texts", sae)
+    assert card["held_out"]["n_questions"] == 0
+    assert card["held_out"]["behavior_rate"]["value"] is None
+    assert card["held_out"]["effect"]["value"] is not None
+    assert card["target"]["name"] == "dataset"
+    assert card["controls"]["prompting"]["effect"]["value"] is None
+
+
+def test_unpaired_texts_take_open_questions(
+    whole_run: Callable[..., dict[str, Any]], store: Store, tiny_sae: SAE
+) -> None:
+    card = whole_run(store, "texts", tiny_sae, questions=["What now?", "Agree?", "And then?"])
+    assert card["held_out"]["n_questions"] == 3
+    assert card["held_out"]["behavior_rate"]["value"] is not None
+
+
+def test_single_letter_answers_go_the_whole_way(
+    whole_run: Callable[..., dict[str, Any]], store: Store, tiny_sae: SAE
+) -> None:
+    card = whole_run(store, "letters", tiny_sae)
+    assert card["judge"]["reliable"] is False
+    assert card["target"]["rank_correlation"] is None
+    assert card["held_out"]["effect"]["value"] is not None
+
+
+def test_where_first_words_agree_the_lexical_control_is_null_with_the_reason(
+    whole_run: Callable[..., dict[str, Any]], store: Store, tiny_sae: SAE
+) -> None:
+    card = whole_run(store, "same word", tiny_sae, replace(SETTINGS, trials=0, target="dataset"))
+    for estimate in card["controls"]["lexical"].values():
+        assert estimate["value"] is None
+        assert "first words" in estimate["reason"]
+    assert all("pruned" in finalist["origin"] for finalist in card["finalists"])
+
+
+def test_an_unknown_behaviour_is_refused_with_the_known_ones(
+    store: Store, tiny_model: LanguageModel, tiny_sae: SAE, tmp_path: Path
+) -> None:
+    with pytest.raises(SelectionError, match="refusal, letters, texts"):
+        select(store, tiny_model, tiny_sae, "rudeness", tmp_path)
+
+
+def test_nothing_is_overwritten(
+    exported: Path, store: Store, tiny_model: LanguageModel, tiny_sae: SAE
+) -> None:
+    before = {file.name: sha256(file) for file in exported.iterdir()}
+    with pytest.raises(VectorError, match="exists already"):
+        run(store, "refusal", exported, model=tiny_model, sae=tiny_sae, progress=False)
+    assert {file.name: sha256(file) for file in exported.iterdir()} == before
+
+
+def test_another_model_or_sae_than_the_stores_is_refused_by_name(
+    store: Store, dense_store: Store, tiny_model: LanguageModel, tiny_sae: SAE, tmp_path: Path
+) -> None:
+    weights = tiny_model.module.state_dict()
+    name = next(iter(weights))
+    original = weights[name].clone()
+    other_sae = SAE("tiny", tiny_sae.hook_point, tiny_sae.module)
+    changed = LanguageModel(tiny_model.name, tiny_model.module, tiny_model.tokenizer)
+    try:
+        with torch.no_grad():
+            weights[name].add_(1.0)
+        with pytest.raises(SelectionError, match="model_sha256"):
+            run(store, "refusal", tmp_path / "v", model=changed, sae=other_sae, progress=False)
+    finally:
+        with torch.no_grad():
+            weights[name].copy_(original)
+    with pytest.raises(SelectionError, match="sae_sha256"):
+        run(dense_store, "refusal", tmp_path / "v", model=tiny_model, sae=tiny_sae, progress=False)
+
+
+def test_the_search_sees_only_what_select_holds(
+    store: Store, tiny_model: LanguageModel, tiny_sae: SAE, exported: Path, tmp_path: Path
+) -> None:
+    selection = select(
+        store, tiny_model, tiny_sae, "refusal", tmp_path, settings=replace(SETTINGS, trials=0)
+    )
+    for pool in selection.pools.values():
+        assert list(pool.sample_ids) == selection.splits.select
+        matrix = store.matrix("refusal")
+        assert len(pool.residual) < len(matrix.residual)
+    measured_on = {sample.id for sample in selection.target.margin.samples}
+    assert measured_on <= set(selection.splits.tune)
+    reported_on = {sample.id for sample in selection.held_out.margin.samples}
+    assert reported_on == set(selection.splits.report)
+    np.testing.assert_allclose(
+        selection.direction.norm(), selection.direction.double().pow(2).sum().sqrt(), rtol=1e-5
+    )

@@ -1,0 +1,195 @@
+"""Margins by the fast path against plain full forward passes, and their gradient."""
+
+from collections.abc import Iterator, Sequence
+from typing import get_args
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from trimtab.model.hook_points import SITES, HookPoint, Site
+from trimtab.model.language_model import LanguageModel
+from trimtab.model.render import render
+from trimtab.model.sae import SAE
+from trimtab.pairs import Sample
+from trimtab.steering.apply import Steering, steered
+from trimtab.steering.clamp import FeatureClamp
+from trimtab.steering.margin import Margin
+from trimtab.steering.positions import Positions
+from trimtab.steering.vector import SteeringVector
+
+POINT = HookPoint(2, "hook_resid_post")
+DIRECTION = 2.0 * torch.randn(16, generator=torch.Generator().manual_seed(1))
+POSITIONS: tuple[Positions, ...] = get_args(Positions)
+
+
+def sample(number: int, prompt: str | None, positive: str | None, negative: str | None) -> Sample:
+    messages = () if prompt is None else ({"role": "user", "content": prompt},)
+    return Sample(str(number), "tone", messages, positive, negative, str(number))
+
+
+PAIRS = [
+    sample(0, "Agree?", "Yes", "No, I would rather not think so."),
+    sample(1, "What is the answer to the question about the lazy dog?", "I cannot say.", "A fox"),
+    sample(2, "Is it (A) or (B)?", "(A)", "(B)"),
+    sample(3, None, "A raw text about a dog.", "Another one"),
+]
+TEXTS = [
+    sample(4, "Agree?", "I think so, yes", None),
+    sample(5, None, "Of course", None),
+    sample(6, "Agree? Or disagree?", "I do", None),
+    sample(7, None, None, "The brown fox jumps over the lazy dog."),
+]
+
+
+def plain_scores(
+    model: LanguageModel, samples: Sequence[Sample], steering: Steering | None
+) -> NDArray[np.float64]:
+    """Scores by one full pass a completion, no cache, nothing batched."""
+    scores = []
+    for one in samples:
+        for _, text in one.sides:
+            row = render(model, one.messages, text)
+            ids = torch.tensor([row.ids])
+            with torch.no_grad():
+                if steering is None:
+                    logits = model.module(input_ids=ids, use_cache=False).logits[0]
+                else:
+                    with steered(model, steering, prompt_length=row.n_prompt):
+                        logits = model.module(input_ids=ids, use_cache=False).logits[0]
+            logprobs = logits.double().log_softmax(-1)
+            own = [float(logprobs[i - 1, row.ids[i]]) for i in range(row.n_prompt, len(row.ids))]
+            scores.append(sum(own) if one.single_letter else sum(own) / len(own))
+    return np.array(scores)
+
+
+def change_in_margin(
+    model: LanguageModel, samples: Sequence[Sample], steering: Steering
+) -> Iterator[float]:
+    moved = iter(plain_scores(model, samples, steering) - plain_scores(model, samples, None))
+    for one in samples:
+        yield sum((1 if side == "positive" else -1) * next(moved) for side, _ in one.sides)
+
+
+@pytest.mark.parametrize("positions", POSITIONS)
+@pytest.mark.parametrize("site", SITES)
+def test_scores_are_those_of_plain_steered_passes(
+    family_model: LanguageModel, site: Site, positions: Positions
+) -> None:
+    vector = SteeringVector(DIRECTION, HookPoint(1, site), positions)
+    samples = PAIRS + TEXTS
+    margin = Margin(family_model, samples, vector.hook_point, positions=positions)
+    found = margin.scores(vector.edit(1.0))
+    np.testing.assert_allclose(found, plain_scores(family_model, samples, vector), atol=1e-4)
+    assert np.abs(found - margin.scores()).max() > 0.01  # there is an effect to get wrong
+
+
+def test_the_base_is_the_unsteered_model(family_model: LanguageModel) -> None:
+    margin = Margin(family_model, PAIRS, POINT)
+    plain = plain_scores(family_model, PAIRS, None)
+    np.testing.assert_allclose(margin.scores(), plain, atol=1e-4)
+    np.testing.assert_allclose(margin.base, plain[::2] - plain[1::2], atol=1e-4)
+
+
+def test_a_clamp_scores_as_it_does_in_plain_passes(
+    tiny_model: LanguageModel, tiny_sae: SAE
+) -> None:
+    clamp = FeatureClamp(tiny_sae, {3: 4.0, 5: 0.0, 11: 2.0})
+    margin = Margin(tiny_model, PAIRS, clamp.hook_point)
+    found = margin.scores(clamp.edit(1.0))
+    np.testing.assert_allclose(found, plain_scores(tiny_model, PAIRS, clamp), atol=1e-4)
+    assert np.abs(found - margin.scores()).max() > 0.01
+
+
+def test_effects_are_differences_of_margins_sample_by_sample(tiny_model: LanguageModel) -> None:
+    vector = SteeringVector(DIRECTION, POINT)
+    change = vector.edit(1.0)
+    assert change is not None
+    margin = Margin(tiny_model, PAIRS, POINT)
+    expected = list(change_in_margin(tiny_model, PAIRS, vector))
+    np.testing.assert_allclose(margin.effects(change), expected, atol=2e-4)
+    assert margin.mean_effect(change) == pytest.approx(np.mean(expected), abs=1e-4)
+
+
+def test_an_unpaired_texts_margin_is_its_signed_score_weighted_by_its_sides_share(
+    tiny_model: LanguageModel,
+) -> None:
+    margin = Margin(tiny_model, TEXTS, POINT)
+    scores = plain_scores(tiny_model, TEXTS, None)
+    assert (scores < 0).all()
+    np.testing.assert_allclose(margin.base, scores * [4 / 3, 4 / 3, 4 / 3, -4], atol=1e-4)
+
+
+def test_over_unpaired_texts_each_side_counts_the_same(tiny_model: LanguageModel) -> None:
+    vector = SteeringVector(DIRECTION, POINT)
+    change = vector.edit(1.0)
+    assert change is not None
+    moved = plain_scores(tiny_model, TEXTS, vector) - plain_scores(tiny_model, TEXTS, None)
+    expected = moved[:3].mean() - moved[3]
+    assert Margin(tiny_model, TEXTS, POINT).mean_effect(change) == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_single_letters_score_is_not_diluted_by_its_brackets(tiny_model: LanguageModel) -> None:
+    letters = PAIRS[2]
+    row = render(tiny_model, letters.messages, "(A)")
+    assert len(row.ids) - row.n_prompt > 1
+    (positive, _) = Margin(tiny_model, [letters], POINT).scores()
+    with torch.no_grad():
+        logits = tiny_model.module(input_ids=torch.tensor([row.ids])).logits[0]
+    logprobs = logits.log_softmax(-1)
+    own = [float(logprobs[i - 1, row.ids[i]]) for i in range(row.n_prompt, len(row.ids))]
+    assert positive == pytest.approx(sum(own), abs=1e-4)
+
+
+@pytest.mark.parametrize("positions", POSITIONS)
+@pytest.mark.parametrize("samples", [PAIRS, TEXTS], ids=["pairs", "texts"])
+@pytest.mark.parametrize("at", [0.0, 1.0])
+def test_the_gradient_is_that_of_finite_differences(
+    tiny_model: LanguageModel, samples: list[Sample], positions: Positions, at: float
+) -> None:
+    margin = Margin(tiny_model, samples, POINT, positions=positions)
+    gradient = margin.gradient(at * DIRECTION)
+    assert gradient.shape == (16,)
+    assert gradient.dtype == torch.float32
+
+    def effect(vector: torch.Tensor) -> float:
+        return margin.mean_effect(lambda x: x + vector)
+
+    for seed in range(3):
+        along = torch.randn(16, generator=torch.Generator().manual_seed(seed))
+        along /= along.norm()
+        step = 0.02 * along
+        slope = (effect(at * DIRECTION + step) - effect(at * DIRECTION - step)) / 0.04
+        assert float(gradient @ along) == pytest.approx(slope, abs=2e-3, rel=0.02)
+    assert gradient.norm() > 0.02
+
+
+def test_the_gradient_leaves_its_argument_and_the_model_without_gradients(
+    tiny_model: LanguageModel,
+) -> None:
+    at = DIRECTION.clone()
+    Margin(tiny_model, PAIRS, POINT).gradient(at)
+    assert not at.requires_grad
+    assert at.grad is None
+    assert all(parameter.grad is None for parameter in tiny_model.module.parameters())
+
+
+def test_the_system_prompt_and_the_raw_form_reach_the_model(tiny_model: LanguageModel) -> None:
+    plain = Margin(tiny_model, PAIRS[:2], POINT).base
+    with_system = Margin(tiny_model, PAIRS[:2], POINT, system="The lazy dog.").base
+    raw = Margin(tiny_model, PAIRS[:2], POINT, chat=False).base
+    assert np.abs(plain - with_system).min() > 1e-4
+    assert np.abs(plain - raw).min() > 1e-4
+
+
+def test_on_the_default_model_the_fast_path_agrees_with_plain_passes(
+    default_model: LanguageModel,
+) -> None:
+    point = HookPoint(15, "hook_resid_post")
+    direction = torch.randn(576, generator=torch.Generator().manual_seed(1))
+    vector = SteeringVector(40 * direction / direction.norm(), point)
+    margin = Margin(default_model, PAIRS[:2], point)
+    found = margin.scores(vector.edit(1.0))
+    np.testing.assert_allclose(found, plain_scores(default_model, PAIRS[:2], vector), atol=1e-4)
+    assert np.abs(found - margin.scores()).max() > 0.01

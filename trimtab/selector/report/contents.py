@@ -1,0 +1,204 @@
+"""What the report shows, worked out from the card and the tables; nothing is drawn here."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+from scipy.stats import spearmanr
+
+from trimtab.errors import ModelError
+from trimtab.model.hook_points import parse_hook_point
+from trimtab.selector.intervals import Estimate
+from trimtab.selector.report.numbers import number
+
+Card = Mapping[str, Any]
+Row = dict[str, Any]
+
+NAMES = {
+    "minimal": "minimal vector",
+    "unsteered": "unsteered",
+    "dense_mean_difference": "dense vector",
+    "full_sae": "full SAE vector",
+    "random_samples": "random samples",
+    "random_features": "random features",
+    "random_direction": "random direction",
+    "lexical": "first words",
+    "prompting": "prompting",
+}
+SIDE_BY_SIDE = ("minimal", "unsteered", "dense_mean_difference")
+SURROGATES = {"dataset": "the samples’ completions", "own_replies": "the model’s own replies"}
+NOT_SURROGATES = ("vector", "behavior_rate")
+STRONGEST = 6  # samples shown for and against
+LARGEST = 15  # rows of the receipt
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A vector, what it does, and by how much the minimal one's behaviour rate exceeds its own."""
+
+    name: str
+    behavior_rate: Estimate
+    effect: Estimate
+    beyond: Estimate | None
+
+
+def comparison(card: Card) -> list[Measured]:
+    """Return the minimal vector and then every control, in the card's order."""
+
+    def measured(key: str, outcome: Mapping[str, Any]) -> Measured:
+        beyond = card["behavior_rate_beyond"].get(key)
+        return Measured(
+            NAMES.get(key, key.replace("_", " ")),
+            Estimate(**outcome["behavior_rate"]),
+            Estimate(**outcome["effect"]),
+            None if beyond is None else Estimate(**beyond),
+        )
+
+    rows = [measured("minimal", card["held_out"])]
+    return rows + [measured(key, outcome) for key, outcome in card["controls"].items()]
+
+
+@dataclass(frozen=True)
+class Surrogate:
+    """What one cheap measure said of the panel's vectors, and how well that ranks their rates."""
+
+    key: str
+    effects: list[float]
+    rank_correlation: float | None
+    chosen: bool
+
+    @property
+    def name(self) -> str:
+        """Its name as people write it."""
+        return SURROGATES.get(self.key, self.key.replace("_", " "))
+
+
+def surrogates(card: Card) -> list[Surrogate]:
+    """Return the surrogates that the panel measured; no rank correlation without a judge."""
+    panel = card["target"]["panel"]
+    keys = [key for key in (panel[0] if panel else {}) if key not in NOT_SURROGATES]
+    rates = [row["behavior_rate"] for row in panel]
+    found = []
+    for key in keys:
+        effects = [row[key] for row in panel]
+        varied = len(set(rates)) > 1 and len(set(effects)) > 1
+        correlation = (
+            float(spearmanr(rates, effects).statistic)
+            if varied and card["judge"]["reliable"]
+            else None
+        )
+        chosen = key == card["target"]["name"]
+        found.append(Surrogate(key, effects, correlation, chosen))
+    return found
+
+
+def curve(curves: pl.DataFrame, of: str) -> tuple[list[tuple[int, float]], bool]:
+    """Return a pruning curve's points, and whether they are faithfulness rather than plain effect.
+
+    Plain effect stands in where the full vector had none to be faithful to.
+    """
+    some = curves.filter(pl.col("of") == of)
+    relative = some["faithfulness"].null_count() == 0
+    column = "faithfulness" if relative else "effect"
+    return list(some.select("kept", column).iter_rows()), relative
+
+
+def sizes(candidates: pl.DataFrame) -> dict[str, list[tuple[int, float]]]:
+    """Return (size, effect) of every candidate as "pruned", "searched" and "chosen".
+
+    Size is samples times features, or the number of samples where there are no features.
+    """
+    sized = candidates.with_columns(
+        size=pl.col("samples") * pl.col("features").fill_null(1),
+        way=pl.when("chosen")
+        .then(pl.lit("chosen"))
+        .when(pl.col("origin").str.starts_with("pruned"))
+        .then(pl.lit("pruned"))
+        .otherwise(pl.lit("searched")),
+    )
+    return {
+        way: list(sized.filter(pl.col("way") == way).select("size", "effect").iter_rows())
+        for way in ("pruned", "searched", "chosen")
+    }
+
+
+def strongest(samples: pl.DataFrame) -> tuple[list[Row], list[Row]]:
+    """Return the samples for (most useful) and against (below zero, least useful first)."""
+    judged = samples.filter(pl.col("usefulness").is_not_null())
+    best = judged.filter(pl.col("usefulness") > 0).sort("usefulness", descending=True)
+    worst = judged.filter(pl.col("usefulness") < 0).sort("usefulness")
+    return best.head(STRONGEST).to_dicts(), worst.head(STRONGEST).to_dicts()
+
+
+def side_by_side(replies: pl.DataFrame) -> list[tuple[str, list[Row]]]:
+    """Return every question with the replies of the vectors `SIDE_BY_SIDE`, in that order."""
+    by_vector = {key: replies.filter(pl.col("vector") == key).to_dicts() for key in SIDE_BY_SIDE}
+    return [
+        (rows[0]["question"], [{**row, "vector": NAMES[row["vector"]]} for row in rows])
+        for rows in zip(*by_vector.values(), strict=True)
+    ]
+
+
+@dataclass(frozen=True)
+class ReceiptExtract:
+    """The largest rows of a receipt, each with the share summed so far, and the sum of them all."""
+
+    rows: list[Row]
+    n_rows: int
+    total: float
+
+
+def receipt_extract(receipt: pl.DataFrame, norm: float) -> ReceiptExtract:
+    """Return the rows that give the vector most of its length `norm`."""
+    ranked = receipt.sort(pl.col("contribution").abs(), descending=True).with_columns(
+        so_far=pl.col("contribution").cum_sum() / norm
+    )
+    return ReceiptExtract(
+        ranked.head(LARGEST).to_dicts(), len(receipt), float(receipt["contribution"].sum())
+    )
+
+
+def why_not_gguf(hook_point: str) -> str | None:
+    """Return why llama.cpp cannot apply a vector made for this hook point; None where it can."""
+    try:
+        point = parse_hook_point(hook_point)
+    except ModelError as error:
+        return str(error)
+    before = point.site == "hook_resid_pre"
+    if not before and point.site != "hook_resid_post":
+        return f"llama.cpp adds to the output of whole blocks and has no place for {hook_point}"
+    if point.layer - before < 1:
+        return "llama.cpp takes no direction for block 0 or for what comes before it"
+    return None
+
+
+def how_it_was_made(card: Card) -> list[tuple[str, str]]:
+    """Return the choices that made the vector, by name."""
+    judge = card["judge"]
+    reliable = "" if judge["reliable"] else ", not reliable"
+    facts = {
+        "model": card["model"],
+        "SAE": card["sae"],
+        "hook point": card["hook_point"],
+        "operation": card["operation"],
+        "positions": card["positions"],
+        "pooling": card["pooling"],
+        "multiplier": f"{number(card['multiplier'])} {card['unit_of_strength']}",
+        "length of the stored vector": number(card["norm"]),
+        "judge": f"text classifier by {judge['kind']}, accuracy {number(judge['accuracy'], 2)}"
+        f" on held-out groups of {number(judge['trained_on'])} texts{reliable}",
+        "samples to select, tune and report": ", ".join(
+            number(len(card["splits"][part])) for part in ("select", "tune", "report")
+        ),
+        "held-out questions": number(card["held_out"]["n_questions"]),
+    }
+    facts |= {f"seed of {name}": str(seed) for name, seed in card["seeds"].items()}
+    facts |= {f"asked: {name}": json.dumps(value) for name, value in card["settings"].items()}
+    return [(name.replace("_", " "), str(fact)) for name, fact in facts.items()]
+
+
+def visible(token: str) -> str:
+    """Return a token's text with line breaks and tabs made visible; spaces stay."""
+    return token.replace("\n", "⏎").replace("\r", "␍").replace("\t", "⇥")
