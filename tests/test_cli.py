@@ -212,7 +212,7 @@ def test_a_mistake_is_told_in_one_line_with_what_it_is_about(
         "missing.jsonl": ("build", nowhere, tmp_path / "missing.jsonl"),
         "no packaged behaviour 'rudeness'": ("demo", "--behavior", "rudeness", "--out", nowhere),
         "no exported vector": ("steer", nowhere, "Hello?"),
-        "vector.safetensors": ("export", nowhere, "--out", tmp_path / "v.gguf"),
+        "nowhere is no exported vector": ("export", nowhere, "--out", tmp_path / "v.gguf"),
         "exists already; name another file": ("export", vector, "--out", tmp_path / "taken"),
         "is no folder": ("export", vector, "--out", nowhere / "v.gguf"),
         "it has no card.json": ("report", nowhere),

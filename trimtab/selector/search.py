@@ -46,27 +46,49 @@ class Candidate:
 Knobs = Mapping[str, str | int]
 
 
-def choose_by_knobs(pools: Mapping[str, Parts], gradient: Tensor, knobs: Knobs) -> Choice | None:
-    """Return what the rankers choose at these knobs; None where no feature qualifies.
+def choose_features(
+    parts: Parts,
+    samples: tuple[int, ...],
+    gradient: Tensor,
+    *,
+    ranker: str,
+    count: int,
+    coefficients: str,
+) -> Choice | None:
+    """Return the best `count` features on the chosen samples; None where none qualifies.
 
     Features are ranked on all samples, where their differences are known best, but only those are
-    used whose difference over the chosen samples has the same sign.
+    used whose difference over the chosen samples has the same sign. Coefficients are `mean` (all 1)
+    or `matched` to the gradient's direction.
     """
+    assert parts.features is not None
+    chosen = parts.features[list(samples)].mean(0)
+    agreeing = chosen.sign() == parts.features.mean(0).sign()
+    evidence = Evidence(replace(parts, features=parts.features * agreeing), gradient)
+    ranked = FEATURE_RANKERS[ranker](evidence)
+    best = ranked.argsort(descending=True)[:count]
+    features = tuple(best[ranked[best] > -torch.inf].tolist())
+    if not features:
+        return None
+    choice = Choice(samples, features)
+    return matched(parts, choice, gradient) if coefficients == "matched" else choice
+
+
+def choose_by_knobs(pools: Mapping[str, Parts], gradient: Tensor, knobs: Knobs) -> Choice | None:
+    """Return what the rankers choose at these knobs; None where no feature qualifies."""
     parts = pools[str(knobs["pooling"])]
     scores = SAMPLE_RANKERS[str(knobs["sample_ranker"])](Evidence(parts, gradient))
     samples = tuple(sorted(scores.topk(int(knobs["samples"])).indices.tolist()))
     if parts.features is None:
         return Choice(samples)
-    chosen = parts.features[list(samples)].mean(0)
-    agreeing = chosen.sign() == parts.features.mean(0).sign()
-    evidence = Evidence(replace(parts, features=parts.features * agreeing), gradient)
-    ranked = FEATURE_RANKERS[str(knobs["feature_ranker"])](evidence)
-    best = ranked.argsort(descending=True)[: int(knobs["features"])]
-    features = tuple(best[ranked[best] > -torch.inf].tolist())
-    if not features:
-        return None
-    choice = Choice(samples, features)
-    return matched(parts, choice, gradient) if knobs["coefficients"] == "matched" else choice
+    return choose_features(
+        parts,
+        samples,
+        gradient,
+        ranker=str(knobs["feature_ranker"]),
+        count=int(knobs["features"]),
+        coefficients=str(knobs["coefficients"]),
+    )
 
 
 def search(

@@ -37,7 +37,7 @@ from trimtab.selector.evaluate import (
 from trimtab.selector.journal import Journal
 from trimtab.selector.parts import Choice, Parts, compose, everything
 from trimtab.selector.pruning import CurvePoint, prune, sizes_down_from
-from trimtab.selector.search import Candidate, pareto, search
+from trimtab.selector.search import Candidate, choose_features, pareto, search
 from trimtab.selector.target import Target, TargetName, choose_target
 from trimtab.steering.classifier import train_classifier
 from trimtab.steering.damage import Damage
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
 SEARCH_TEXTS = 16  # neutral texts of the search's damage meter, and of the report's
 REPORT_TEXTS = 48
 SMALLEST, STRONGEST = 4, 2  # finalists whose replies are judged
+MATCHED_FEATURES = (40, 20, 12, 6)  # sizes at which features are matched on the pruned samples
 MAX_PRUNED_FEATURES = 256  # pruning of features starts at no more than these
 CURVE_FLOOR = 0.5  # pruning goes on to this share of the full effect, so that curves show the fall
 MAX_TUNE = 40  # pairs and prompts that every candidate is measured on
@@ -195,6 +196,9 @@ def select(
         return target.effect(bench, compose(pools[pooling], choice))
 
     candidates = _pruned_candidates(settings.poolings[0], sample_curve, feature_curve, kept, parts)
+    if parts.features is not None:
+        say("matching features", 0, 0)
+        candidates += _matched_candidates(bench, target, settings.poolings[0], parts, kept)
     candidates += search(
         pools,
         target.gradient,
@@ -370,6 +374,27 @@ def _pruned_candidates(
         )
         for p in feature_curve
     ]
+
+
+def _matched_candidates(
+    bench: Bench, target: Target, pooling: str, parts: Parts, samples: tuple[int, ...]
+) -> list[Candidate]:
+    """Return candidates of few features, matched to the gradient, on the samples that were left."""
+    candidates = []
+    for count in MATCHED_FEATURES:
+        choice = choose_features(
+            parts,
+            samples,
+            target.gradient,
+            ranker="pursuit",
+            count=count,
+            coefficients="matched",
+        )
+        if choice is not None and choice.features is not None:
+            effect = target.effect(bench, compose(parts, choice))
+            origin = f"{len(samples)} pruned samples, {len(choice.features)} matched features"
+            candidates.append(Candidate(pooling, choice, effect, origin))
+    return candidates
 
 
 def _judge(
