@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check lint types experiments clean
+.PHONY: demo test check lint types clean
 
 demo: $(VENV)/installed
 	$(BIN)/trimtab demo --out runs/demo

@@ -54,6 +54,8 @@ SaeOption = Annotated[
         "--sae", help="release/id of sae_lens, a folder, or `none`; the packaged default without."
     ),
 ]
+DtypeOption = Annotated[str, typer.Option(help="float32, bfloat16, float16 or auto.")]
+DeviceOption = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ... or auto.")]
 SeedOption = Annotated[int, typer.Option(help="Of splits, random controls and search.")]
 TrialsOption = Annotated[int, typer.Option(min=0, help="Trials of the Optuna search.")]
 BudgetOption = Annotated[
@@ -123,8 +125,12 @@ def build(
     ] = None,
     raw: Annotated[bool, typer.Option("--raw", help="No chat template.")] = False,
     system: Annotated[str | None, typer.Option(help="System prompt.")] = None,
-    dtype: Annotated[str, typer.Option(help="float32, bfloat16, float16 or auto.")] = "auto",
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ... or auto.")] = "auto",
+    dtype: DtypeOption = "auto",
+    device: DeviceOption = "auto",
+    device_map: Annotated[
+        str | None, typer.Option(help="For a model larger than one GPU: auto, balanced.")
+    ] = None,
+    json_: JsonOption = False,
 ) -> None:
     """Run pairs through a model and its SAE and store what they activate.
 
@@ -137,7 +143,7 @@ def build(
     from trimtab.model.sae import load_sae
     from trimtab.store import build as build_store
 
-    loaded = load_model(model, dtype=dtype, device=device)
+    loaded = load_model(model, dtype=dtype, device=device, device_map=device_map)
     built = build_store(
         store,
         samples,
@@ -147,6 +153,9 @@ def build(
         chat=not raw,
         system=system,
     )
+    if json_:
+        _print_json({"path": str(store), "samples": built.status_counts()})
+        return
     counts = ", ".join(f"{n} {status}" for status, n in built.status_counts().items())
     typer.echo(f"{store}: {counts}; behaviours: {', '.join(built.behaviors())}")
 
@@ -266,7 +275,7 @@ def select(
     ] = None,
     trials: TrialsOption = 24,
     seed: SeedOption = 0,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ... or auto.")] = "auto",
+    device: DeviceOption = "auto",
     json_: JsonOption = False,
 ) -> None:
     """Find the smallest vector that keeps the effect, prove it held out, and export it.
@@ -312,6 +321,8 @@ def steer(
     ] = 1.0,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Length of the reply.")] = 64,
     model: ModelOption = None,
+    dtype: DtypeOption = "auto",
+    device: DeviceOption = "auto",
     json_: JsonOption = False,
 ) -> None:
     """Answer a prompt without and with the vector."""
@@ -321,17 +332,15 @@ def steer(
     from trimtab.model.language_model import load_model
     from trimtab.steering.generation import generate, read_prompts
     from trimtab.steering.vector import load_vector
+    from trimtab.store.fingerprint import prompt_form
 
-    loaded = load_model(model or card["model"])
+    revision = None if model else card["fingerprint"]["model_revision"] or None
+    loaded = load_model(model or card["model"], dtype=dtype, device=device, revision=revision)
     direction, calibrated = load_vector(vector)
     direction.check(loaded)
-    system = card["fingerprint"]["system_prompt"]
-    prompts = read_prompts(
-        loaded,
-        [({"role": "user", "content": prompt},)],
-        chat=card["fingerprint"]["prompt_form"] == "chat",
-        system=None if system == "default" else json.loads(system),
-    )
+    chat, system = prompt_form(card["fingerprint"])
+    asked = [({"role": "user", "content": prompt},)]
+    prompts = read_prompts(loaded, asked, chat=chat, system=system)
     replies = {
         name: generate(prompts, direction, strength, max_new_tokens=max_new_tokens)[0]
         for name, strength in (("unsteered", 0.0), ("steered", multiplier * calibrated))
@@ -409,7 +418,7 @@ def _print_card(card: Mapping[str, Any], folder: Path, as_json: bool) -> None:
         )
     Console().print(table)
     typer.echo(found(card))
-    shown = reply_to_show(folder)
+    shown = reply_to_show(folder) if (folder / "replies.parquet").exists() else None
     if shown:
         typer.echo(f"\n{shown['question']}\n  unsteered: {shown['unsteered']}")
         typer.echo(f"  steered:   {shown['steered']}")

@@ -39,8 +39,12 @@ def in_span(rows: Tensor, vector: Tensor) -> bool:
     return torch.allclose(rows.T.double() @ found, vector[:, None].double(), atol=1e-4)
 
 
+def controls_of(parts: Parts, choice: Choice, *, seed: int) -> dict[str, list[Tensor]]:
+    return control_vectors(parts, parts, choice, torch.ones(parts.residual.shape[1]), seed=seed)
+
+
 def test_every_control_that_needs_no_model_is_there(parts: Parts, dense_parts: Parts) -> None:
-    found = control_vectors(parts, CHOICE, seed=0)
+    found = controls_of(parts, CHOICE, seed=0)
     assert {name: len(draws) for name, draws in found.items()} == {
         "dense_mean_difference": 1,
         "full_sae": 1,
@@ -48,21 +52,21 @@ def test_every_control_that_needs_no_model_is_there(parts: Parts, dense_parts: P
         "random_features": DRAWS,
         "random_direction": DRAWS,
     }
-    dense = control_vectors(dense_parts, Choice((1, 2)), seed=0)
+    dense = controls_of(dense_parts, Choice((1, 2)), seed=0)
     assert set(dense) == {"dense_mean_difference", "random_samples", "random_direction"}
     for draws in (*found.values(), *dense.values()):
         assert all(vector.shape == (12,) and vector.isfinite().all() for vector in draws)
 
 
 def test_the_full_vectors_are_made_of_everything(parts: Parts) -> None:
-    found = control_vectors(parts, CHOICE, seed=0)
+    found = controls_of(parts, CHOICE, seed=0)
     torch.testing.assert_close(found["dense_mean_difference"][0], parts.residual.mean(0))
     torch.testing.assert_close(found["full_sae"][0], compose(parts, everything(parts)))
 
 
 def test_random_samples_are_as_many_as_were_chosen() -> None:
     parts = Parts(tuple(map(str, range(50))), torch.eye(50))
-    found = control_vectors(parts, Choice((2, 5, 11)), seed=0)["random_samples"]
+    found = controls_of(parts, Choice((2, 5, 11)), seed=0)["random_samples"]
     for vector in found:
         assert sorted(vector[vector != 0].tolist()) == pytest.approx([1 / 3] * 3)
     assert len({tuple(vector.tolist()) for vector in found}) == DRAWS
@@ -72,7 +76,7 @@ def test_random_features_are_as_many_as_were_chosen_and_fire_on_the_chosen_sampl
     features = torch.zeros(10, 60)
     features[:, :40] = 1.0  # the rest never fires
     parts = Parts(tuple(map(str, range(10))), torch.randn(10, 60), features, torch.eye(60))
-    found = control_vectors(parts, Choice((1, 4), (0, 1, 2, 3, 4)), seed=0)["random_features"]
+    found = controls_of(parts, Choice((1, 4), (0, 1, 2, 3, 4)), seed=0)["random_features"]
     for vector in found:
         assert vector.nonzero().flatten().tolist() != [0, 1, 2, 3, 4]
         assert (vector != 0).sum() == 5
@@ -81,7 +85,7 @@ def test_random_features_are_as_many_as_were_chosen_and_fire_on_the_chosen_sampl
 
 
 def test_draws_follow_the_seed(parts: Parts) -> None:
-    one, same, other = (control_vectors(parts, CHOICE, seed=seed) for seed in (1, 1, 2))
+    one, same, other = (controls_of(parts, CHOICE, seed=seed) for seed in (1, 1, 2))
     for name in ("random_samples", "random_features", "random_direction"):
         for a, b, c in zip(one[name], same[name], other[name], strict=True):
             assert torch.equal(a, b)
@@ -171,3 +175,15 @@ def test_a_system_message_stays_first_and_a_raw_text_stays_raw() -> None:
     found = with_examples(({"role": "system", "content": "Be brief."}, *ask("Two?")), examples)
     assert [m["role"] for m in found] == ["system", "user", "assistant", "user"]
     assert with_examples((), examples) == ()
+
+
+def test_random_features_are_matched_to_the_gradient_where_the_chosen_ones_are() -> None:
+    features = torch.ones(10, 60)
+    parts = Parts(tuple(map(str, range(10))), torch.randn(10, 60), features, torch.eye(60))
+    gradient = torch.rand(60, generator=torch.Generator().manual_seed(0)) + 0.1
+    choice = Choice((1, 4), (0, 1, 2), (1.0, 2.0, 3.0))
+    for vector in control_vectors(parts, parts, choice, gradient, seed=0)["random_features"]:
+        drawn = vector.nonzero().flatten()
+        assert len(drawn) == 3
+        matched = torch.cosine_similarity(vector[drawn], gradient[drawn], dim=0)
+        assert float(matched) == pytest.approx(1.0, abs=1e-4)

@@ -67,7 +67,8 @@ def held_out(tiny_model: LanguageModel) -> HeldOut:
 
 
 def outcome(effects: list[float], shown: list[float], draws: int = 1) -> Outcome:
-    return Outcome(np.array(effects), np.array(shown), None, (), draws)
+    repeated = [np.repeat(np.array(values)[:, None], draws, axis=1) for values in (effects, shown)]
+    return Outcome(repeated[0], repeated[1], None, ())
 
 
 def test_a_vector_is_measured_at_the_reports_own_damage(bench: Bench, held_out: HeldOut) -> None:
@@ -76,22 +77,22 @@ def test_a_vector_is_measured_at_the_reports_own_damage(bench: Bench, held_out: 
     change = bench.vector(DIRECTION).edit(found.calibration.multiplier)
     assert change is not None
     assert held_out.damage(change).mean == pytest.approx(BUDGET, rel=0.03)
-    np.testing.assert_allclose(found.effects, held_out.margin.effects(change), atol=1e-5)
+    np.testing.assert_allclose(found.effects[:, 0], held_out.margin.effects(change), atol=1e-5)
     prompts = read_prompts(bench.model, QUESTIONS)
     replies = generate(
         prompts, bench.vector(DIRECTION), found.calibration.multiplier, max_new_tokens=4
     )
     assert list(found.replies) == replies
-    assert found.shown.tolist() == bench.classifier.shows(replies).astype(float).tolist()
+    assert found.shown[:, 0].tolist() == bench.classifier.shows(replies).astype(float).tolist()
     assert found.draws == 1
 
 
-def test_draws_of_a_control_are_averaged(bench: Bench, held_out: HeldOut) -> None:
+def test_draws_of_a_control_stand_side_by_side(bench: Bench, held_out: HeldOut) -> None:
     other = torch.randn(16, generator=torch.Generator().manual_seed(2))
     alone = [measure(bench, held_out, [direction]) for direction in (DIRECTION, other)]
     both = measure(bench, held_out, [DIRECTION, other])
-    np.testing.assert_allclose(both.effects, (alone[0].effects + alone[1].effects) / 2)
-    np.testing.assert_allclose(both.shown, (alone[0].shown + alone[1].shown) / 2)
+    np.testing.assert_allclose(both.effects, np.hstack([one.effects for one in alone]))
+    np.testing.assert_allclose(both.shown, np.hstack([one.shown for one in alone]))
     assert both.calibration == alone[0].calibration
     assert both.draws == 2
 
@@ -121,7 +122,7 @@ def test_the_unsteered_model_has_no_effect_and_its_own_replies(
     bench: Bench, held_out: HeldOut
 ) -> None:
     found = measure_unsteered(bench, held_out)
-    assert found.effects.tolist() == [0.0] * 4
+    assert found.effects.tolist() == [[0.0]] * 4
     assert list(found.replies) == generate(read_prompts(bench.model, QUESTIONS), max_new_tokens=4)
     assert found.calibration is None
 
@@ -147,7 +148,7 @@ def test_prompting_is_measured_against_the_bare_prompt(bench: Bench, held_out: H
         for s in SAMPLES[:4]
     ]
     expected = Margin(bench.model, longer, POINT).base - held_out.margin.base
-    np.testing.assert_allclose(found.effects, expected, atol=1e-5)
+    np.testing.assert_allclose(found.effects[:, 0], expected, atol=1e-5)
     assert found.calibration is None
     assert len(found.replies) == 2
 
@@ -178,30 +179,31 @@ def anti_slopes(bench: Bench, held_out: HeldOut) -> NDArray[np.float64]:
 
 
 def test_faithfulness_is_the_small_vectors_share_of_the_full_ones() -> None:
-    groups = [str(i) for i in range(6)]
-    full = outcome([2.0, 2.2, 1.8, 2.1, 1.9, 2.0], [1, 1, 1, 1, 0, 1])
-    small = outcome([1.0, 1.1, 0.9, 1.05, 0.95, 1.0], [1, 1, 0, 1, 0, 1])
-    unsteered = outcome([0.0] * 6, [0, 0, 0, 0, 0, 0])
+    groups = [str(i) for i in range(12)]
+    full = outcome([2.0, 2.2, 1.8, 2.1, 1.9, 2.0] * 2, [1, 1, 1, 1, 0, 1] * 2)
+    small = outcome([1.0, 1.1, 0.9, 1.05, 0.95, 1.0] * 2, [1, 1, 0, 1, 0, 1] * 2)
+    unsteered = outcome([0.0] * 12, [0] * 12)
     margin, rate = faithfulness(small, full, unsteered, groups)
     assert margin.value == pytest.approx(0.5)
     assert rate.value == pytest.approx(0.8)
 
 
 def test_faithfulness_is_null_with_the_reason_where_the_full_vector_does_nothing() -> None:
-    groups = [str(i) for i in range(4)]
-    nothing = outcome([0.1, -0.1, 0.2, -0.2], [1, 0, 1, 0])
-    unsteered = outcome([0.0] * 4, [1, 0, 1, 0])
-    for found in faithfulness(outcome([1.0] * 4, [1] * 4), nothing, unsteered, groups):
+    groups = [str(i) for i in range(12)]
+    nothing = outcome([0.1, -0.1, 0.2, -0.2] * 3, [1, 0, 1, 0] * 3)
+    unsteered = outcome([0.0] * 12, [1, 0, 1, 0] * 3)
+    for found in faithfulness(outcome([1.0] * 12, [1] * 12), nothing, unsteered, groups):
         assert found.value is None
         assert found.reason is not None
         assert "dense vector" in found.reason
 
 
 def test_one_outcome_exceeds_another_by_the_difference_over_the_same_cases() -> None:
-    one, other = outcome([3.0, 2.0, 4.0], [1, 1, 1, 0]), outcome([1.0, 1.0, 1.0], [0, 1, 0, 0])
+    one = outcome([3.0, 2.0, 4.0] * 4, [1, 1, 1, 0] * 3)
+    other = outcome([1.0, 1.0, 1.0] * 4, [0, 1, 0, 0] * 3)
     for found, expected in (
         (rate_beyond(one, other), 0.5),
-        (effect_beyond(one, other, ["a", "b", "c"]), 2.0),
+        (effect_beyond(one, other, list("abcdefghijkl")), 2.0),
     ):
         assert found.value == pytest.approx(expected)
         assert found.low is not None

@@ -50,7 +50,7 @@ def test_one_group_has_a_mean_and_no_interval(values: list[float], value: float 
     found = mean_estimate(np.array(values), ["only"] * len(values))
     assert (found.value, found.low, found.high) == (value, None, None)
     assert found.reason is not None
-    assert "two groups" in found.reason
+    assert "5 groups" in found.reason
     assert not found.clear_of_zero
 
 
@@ -117,3 +117,12 @@ def test_the_reason_is_written_only_where_there_is_one() -> None:
 )
 def test_an_interval_is_clear_of_zero_on_either_side(low: float, high: float, clear: bool) -> None:
     assert Estimate(0.0, low, high).clear_of_zero is clear
+
+
+def test_the_interval_of_a_random_control_covers_the_spread_of_its_draws() -> None:
+    values = np.tile([0.0, 1.0, 2.0], (40, 1))  # draws that differ, samples that do not
+    found = mean_estimate(values, singles(40))
+    assert found.value == pytest.approx(1.0)
+    assert found.low is not None
+    assert found.high is not None
+    assert found.low < 0.5 < 1.5 < found.high

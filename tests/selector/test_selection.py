@@ -142,6 +142,8 @@ def is_estimate(value: Any) -> bool:
     numbers = (value["value"], value["low"], value["high"])
     if value["value"] is None:
         return numbers == (None, None, None) and bool(value["reason"])
+    if value["low"] is None:
+        return value["high"] is None and bool(value["reason"])
     return bool(value["low"] - 1e-9 <= value["value"] <= value["high"] + 1e-9)
 
 
@@ -499,14 +501,14 @@ def test_the_search_sees_only_what_select_holds(
     selection = select(
         store, tiny_model, tiny_sae, "refusal", tmp_path, settings=replace(SETTINGS, trials=0)
     )
-    for pool in selection.pools.values():
-        assert list(pool.sample_ids) == selection.splits.select
+    for pool in selection.material.pools.values():
+        assert list(pool.sample_ids) == selection.material.splits.select
         matrix = store.matrix("refusal")
         assert len(pool.residual) < len(matrix.residual)
     measured_on = {sample.id for sample in selection.target.margin.samples}
-    assert measured_on <= set(selection.splits.tune)
+    assert measured_on <= set(selection.material.splits.tune)
     reported_on = {sample.id for sample in selection.held_out.margin.samples}
-    assert reported_on == set(selection.splits.report)
+    assert reported_on == set(selection.material.splits.report)
     np.testing.assert_allclose(
         selection.direction.norm(), selection.direction.double().pow(2).sum().sqrt(), rtol=1e-5
     )

@@ -56,7 +56,7 @@ def test_it_says_all_of_it_in_two_sentences() -> None:
     assert found(CARD) == (
         "4 of 120 samples and 12 of 1,310 SAE features make a steering vector that raises the "
         "held-out margin by 0.21 [0.17, 0.25], clear of zero, which is 0.97 [0.85, 1.10] times "
-        "what the dense vector of all samples does. Its replies show the behaviour at a rate of "
+        "what the dense vector of all 120 does. Its replies show the behaviour at a rate of "
         "0.80 [0.68, 0.88], clearly above the unsteered model’s 0.10 [0.04, 0.23] and not clearly "
         "different from the dense vector’s 0.84 [0.72, 0.91]; at equal damage it clearly beats as "
         "many random samples (difference 0.30 [0.12, 0.48]) but does not clearly beat as many "

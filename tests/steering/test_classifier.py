@@ -145,3 +145,12 @@ def test_the_better_way_is_taken_where_neither_is_reliable(
     monkeypatch.setattr(module, "_pipelines", lambda: swapped)
     assert train_classifier(pairs, tiny_model).accuracy == words.accuracy == 1.0
     assert not words.reliable
+
+
+def test_always_saying_the_larger_side_is_no_accuracy(tiny_model: LanguageModel) -> None:
+    sides = [("same words", None) if i < 45 else (None, "same words") for i in range(50)]
+    samples = [
+        Sample(f"s{i}", "b", (), positive, negative, f"g{i}")
+        for i, (positive, negative) in enumerate(sides)
+    ]
+    assert train_classifier(samples, tiny_model).accuracy < 0.7

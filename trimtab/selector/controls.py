@@ -12,43 +12,54 @@ from trimtab.model.language_model import LanguageModel
 from trimtab.model.render import render
 from trimtab.pairs import Message, Sample
 from trimtab.selector.parts import Choice, Parts, compose, everything
+from trimtab.selector.rankers.pursuit import matched
 
 DRAWS = 3  # random controls are averaged over this many draws
 EXAMPLES = 3  # shown by the prompting control
 ROWS_PER_BATCH = 32
 
 
-def control_vectors(parts: Parts, choice: Choice, *, seed: int) -> dict[str, list[Tensor]]:
+def control_vectors(
+    full: Parts, parts: Parts, choice: Choice, gradient: Tensor, *, seed: int
+) -> dict[str, list[Tensor]]:
     """Return the control vectors by name, `(d_model,)` each; random ones come in several draws.
 
     - `dense_mean_difference`: all samples, the residual's difference (CAA).
     - `full_sae`: all samples, every feature; left out without an SAE.
     - `random_samples`: as many samples as were chosen, drawn at random, all of their difference.
     - `random_features`: the chosen samples, as many features drawn at random among those that
-      fire on them; left out without an SAE.
+      fire on them, their coefficients matched to the gradient where the chosen ones' are; left out
+      without an SAE.
     - `random_direction`: a normal draw.
+
+    Args:
+        full: parts at the run's own pooling, which the whole vectors are made of.
+        parts: parts at the chosen pooling.
+        choice: what was chosen of `parts`.
+        gradient: `(d_model,)` of the target.
+        seed: of all draws.
     """
     generator = torch.Generator().manual_seed(seed)
-    every = everything(parts)
-    controls = {"dense_mean_difference": [compose(parts, Choice(every.samples))]}
+    every = everything(full)
+    controls = {"dense_mean_difference": [compose(full, Choice(every.samples))]}
     if every.features is not None:
-        controls["full_sae"] = [compose(parts, every)]
-    draws = [torch.randperm(parts.n_samples, generator=generator) for _ in range(DRAWS)]
+        controls["full_sae"] = [compose(full, every)]
+    draws = [torch.randperm(full.n_samples, generator=generator) for _ in range(DRAWS)]
     count = len(choice.samples)
     controls["random_samples"] = [
-        compose(parts, Choice(tuple(draw[:count].tolist()))) for draw in draws
+        compose(full, Choice(tuple(draw[:count].tolist()))) for draw in draws
     ]
     if choice.features is not None and parts.features is not None:
-        mean = parts.features[list(choice.samples)].mean(0)
-        fired = torch.nonzero(mean != 0).flatten()
-        controls["random_features"] = [
-            compose(parts, Choice(choice.samples, tuple(fired[draw].tolist())))
-            for draw in (
-                torch.randperm(len(fired), generator=generator)[: len(choice.features)]
-                for _ in range(DRAWS)
-            )
-        ]
-    shape = parts.residual.shape[1]
+        fired = torch.nonzero(parts.features[list(choice.samples)].mean(0)).flatten()
+        random_features = []
+        for _ in range(DRAWS):
+            drawn = torch.randperm(len(fired), generator=generator)[: len(choice.features)]
+            random = Choice(choice.samples, tuple(fired[drawn].tolist()))
+            if choice.coefficients is not None:
+                random = matched(parts, random, gradient)
+            random_features.append(compose(parts, random))
+        controls["random_features"] = random_features
+    shape = full.residual.shape[1]
     controls["random_direction"] = [torch.randn(shape, generator=generator) for _ in range(DRAWS)]
     return controls
 

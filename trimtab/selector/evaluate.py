@@ -40,8 +40,8 @@ class Outcome:
     """What one vector, or several draws of one control, did: averaged over draws.
 
     Attributes:
-        effects: every held-out pair's change of margin, `(n_pairs,)`.
-        shown: share of draws whose reply to each question shows the behaviour, `(n_questions,)`.
+        effects: every held-out sample's change of margin, `(n_samples, draws)`.
+        shown: whether the reply to each question shows the behaviour, `(n_questions, draws)`.
         calibration: of the first draw; None where nothing was added to the residual.
         replies: of the first draw.
     """
@@ -50,17 +50,22 @@ class Outcome:
     shown: NDArray[np.float64]
     calibration: Calibration | None
     replies: tuple[str, ...]
-    draws: int
+
+    @property
+    def draws(self) -> int:
+        """How many vectors this is the outcome of."""
+        return int(self.effects.shape[1])
 
     def effect(self, groups: Sequence[str]) -> Estimate:
-        """The mean effect with its interval over groups of pairs."""
+        """The mean effect with its interval over groups of samples, and over draws."""
         return mean_estimate(self.effects, groups)
 
     def behavior_rate(self) -> Estimate:
-        """The behaviour rate with its interval over questions."""
-        if self.draws == 1:
-            return share_estimate(int(self.shown.sum()), len(self.shown))
-        return mean_estimate(self.shown, [str(i) for i in range(len(self.shown))])
+        """The behaviour rate with its interval over questions, and over draws."""
+        constant = self.shown.size > 0 and self.shown.min() == self.shown.max()
+        if self.draws == 1 or constant:  # a bootstrap of all the same would claim certainty
+            return share_estimate(int(self.shown.mean(1).sum()), len(self.shown))
+        return mean_estimate(self.shown, _each(len(self.shown)))
 
     def to_json(self, groups: Sequence[str]) -> dict[str, Any]:
         """Return effect and behaviour rate as the card holds them, and at which damage."""
@@ -73,7 +78,11 @@ class Outcome:
 
 
 def measure(bench: Bench, held_out: HeldOut, directions: Sequence[Tensor]) -> Outcome:
-    """Measure the draws of one vector, each calibrated by the report's own damage meter."""
+    """Measure the draws of one vector, each calibrated by the report's own damage meter.
+
+    Raises:
+        VectorError: a draw cannot be brought to the damage budget.
+    """
     effects, shown, calibrations, replies = [], [], [], []
     for direction in directions:
         found = bench.calibrate(direction, held_out.damage, meter="report")
@@ -82,11 +91,7 @@ def measure(bench: Bench, held_out: HeldOut, directions: Sequence[Tensor]) -> Ou
         replies.append(bench.replies(direction, held_out.questions, found.multiplier))
         shown.append(bench.classifier.shows(replies[-1]).astype(float))
     return Outcome(
-        np.mean(effects, axis=0),
-        np.mean(shown, axis=0),
-        calibrations[0],
-        tuple(replies[0]),
-        len(directions),
+        np.stack(effects, axis=1), np.stack(shown, axis=1), calibrations[0], tuple(replies[0])
     )
 
 
@@ -94,7 +99,7 @@ def measure_unsteered(bench: Bench, held_out: HeldOut) -> Outcome:
     """Measure the untouched model: no effect by definition, and its own behaviour rate."""
     replies = bench.replies(None, held_out.questions)
     shown = bench.classifier.shows(replies).astype(float)
-    return Outcome(np.zeros(len(held_out.groups)), shown, None, tuple(replies), 1)
+    return Outcome(np.zeros((len(held_out.groups), 1)), shown[:, None], None, tuple(replies))
 
 
 def measure_prompting(bench: Bench, held_out: HeldOut, examples: Sequence[Sample]) -> Outcome:
@@ -114,11 +119,10 @@ def measure_prompting(bench: Bench, held_out: HeldOut, examples: Sequence[Sample
     replies = bench.replies(None, questions)
     ids = [sample.id for sample in examples]
     return Outcome(
-        np.array(bench.journal.once(("prompting", ids), effects)),
-        bench.classifier.shows(replies).astype(float),
+        np.array(bench.journal.once(("prompting", ids), effects))[:, None],
+        bench.classifier.shows(replies).astype(float)[:, None],
         None,
         tuple(replies),
-        1,
     )
 
 
@@ -145,12 +149,12 @@ def faithfulness(
     The rate's is the ratio of what each adds to the unsteered rate.
     """
     margin = ratio_estimate(
-        small.effects, full.effects, groups, what="the dense vector's margin effect"
+        small.effects[:, 0], full.effects[:, 0], groups, what="the dense vector's margin effect"
     )
     rate = ratio_estimate(
-        small.shown - unsteered.shown,
-        full.shown - unsteered.shown,
-        [str(i) for i in range(len(small.shown))],
+        (small.shown - unsteered.shown)[:, 0],
+        (full.shown - unsteered.shown)[:, 0],
+        _each(len(small.shown)),
         what="what the dense vector adds to the behaviour rate",
     )
     return margin, rate
@@ -158,7 +162,7 @@ def faithfulness(
 
 def rate_beyond(one: Outcome, other: Outcome) -> Estimate:
     """Estimate by how much one behaviour rate exceeds another over the same questions."""
-    return mean_estimate(one.shown - other.shown, [str(i) for i in range(len(one.shown))])
+    return mean_estimate(one.shown - other.shown, _each(len(one.shown)))
 
 
 def effect_beyond(one: Outcome, other: Outcome, groups: Sequence[str]) -> Estimate:
@@ -177,3 +181,8 @@ def damage_curve(bench: Bench, held_out: HeldOut, direction: Tensor) -> list[tup
 
     points = bench.journal.once(("damage curve", found.multiplier, found.curve), measure)
     return sorted([*map(tuple, points), *found.curve])
+
+
+def _each(count: int) -> list[str]:
+    """Groups of one: questions have no groups."""
+    return [str(i) for i in range(count)]

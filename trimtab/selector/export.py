@@ -72,7 +72,7 @@ def export_selection(selection: Selection, store: Store, out: Path) -> dict[str,
 
 
 def _tables(selection: Selection, store: Store) -> dict[str, pl.DataFrame]:
-    parts = selection.pools[selection.chosen.pooling]
+    parts = selection.material.pools[selection.chosen.pooling]
     choice = selection.chosen.choice
     rows = receipt(parts, choice)
     given = rows.group_by("sample_id").agg(pl.col("contribution").sum())
@@ -89,13 +89,13 @@ def _tables(selection: Selection, store: Store) -> dict[str, pl.DataFrame]:
 
 
 def _samples(selection: Selection) -> pl.DataFrame:
-    parts = selection.pools[selection.chosen.pooling]
+    parts = selection.material.pools[selection.chosen.pooling]
     choice = selection.chosen.choice
     kept = {parts.sample_ids[i] for i in choice.samples}
     useful = usefulness(parts.residual, selection.target.gradient)
     along = torch.cosine_similarity(parts.residual, selection.target.gradient[None], dim=1)
     row = {sample_id: i for i, sample_id in enumerate(parts.sample_ids)}
-    split_of = {i: name for name, ids in selection.splits.to_json().items() for i in ids}
+    split_of = {i: name for name, ids in selection.material.splits.to_json().items() for i in ids}
     dense = choice.features is None
 
     def values(sample_id: str) -> dict[str, Any]:
@@ -122,7 +122,7 @@ def _samples(selection: Selection) -> pl.DataFrame:
                 "negative": sample.negative,
                 **values(sample.id),
             }
-            for sample in selection.samples
+            for sample in selection.material.samples
         ],
         schema_overrides={"direction": pl.List(pl.Float32)},
         infer_schema_length=None,
@@ -130,7 +130,7 @@ def _samples(selection: Selection) -> pl.DataFrame:
 
 
 def _features(selection: Selection, store: Store) -> pl.DataFrame:
-    parts = selection.pools[selection.chosen.pooling]
+    parts = selection.material.pools[selection.chosen.pooling]
     choice = selection.chosen.choice
     assert choice.features is not None and parts.decoder is not None and parts.features is not None
     features = list(choice.features)
@@ -240,7 +240,7 @@ WHY_ABSENT = {
 
 def _card(selection: Selection, store: Store) -> dict[str, Any]:
     bench, held_out = selection.bench, selection.held_out
-    parts = selection.pools[selection.chosen.pooling]
+    parts = selection.material.pools[selection.chosen.pooling]
     choice = selection.chosen.choice
     minimal, controls = selection.minimal, selection.controls
     full = controls["dense_mean_difference"]
@@ -283,7 +283,7 @@ def _card(selection: Selection, store: Store) -> dict[str, Any]:
             name: (
                 controls[name].to_json(held_out.groups)
                 if name in controls
-                else {key: _absent(name) for key in ("effect", "behavior_rate")}
+                else {key: _absent(name, selection) for key in ("effect", "behavior_rate")}
             )
             for name in CONTROLS
         },
@@ -308,8 +308,14 @@ def _card(selection: Selection, store: Store) -> dict[str, Any]:
             "trained_on": bench.classifier.n_texts,
         },
         "settings": asdict(selection.settings),
-        "splits": selection.splits.to_json(),
-        "seeds": {"split": selection.settings.seed, "search": selection.settings.seed},
+        "splits": selection.material.splits.to_json(),
+        "measured": {
+            "tune": [sample.id for sample in selection.material.tune],
+            "report": [sample.id for sample in selection.material.report],
+            "questions_left_out": list(selection.material.questions_seen),
+        },
+        "seeds": dict.fromkeys(("split", "panel", "search", "controls"), selection.settings.seed)
+        | {"bootstrap": 0},
         "data_sha256": _data_hash(selection),
         "fingerprint": dict(store.fingerprint),
         "store_content": store.content_hash,
@@ -326,10 +332,11 @@ def _version(package: str) -> str:
         return "not installed"  # run from a checkout
 
 
-def _absent(control: str) -> Mapping[str, Any]:
-    return Estimate(None, reason=WHY_ABSENT[control]).to_json()
+def _absent(control: str, selection: Selection) -> Mapping[str, Any]:
+    reason = selection.absent.get(control) or WHY_ABSENT[control]
+    return Estimate(None, reason=reason).to_json()
 
 
 def _data_hash(selection: Selection) -> str:
-    hashes = "\n".join(sample.content_hash() for sample in selection.samples)
+    hashes = "\n".join(sample.content_hash() for sample in selection.material.samples)
     return hashlib.sha256(hashes.encode()).hexdigest()

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 
 RESAMPLES = 2000
+MIN_GROUPS = 5  # below it a bootstrap sees too little to bound anything
 
 
 @dataclass(frozen=True)
@@ -45,12 +46,28 @@ def _resampled_means(
     return means
 
 
+def _over_draws(means: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
+    """Average `(RESAMPLES, k)` over the k draws of a random control, themselves resampled."""
+    k = means.shape[1]
+    weights = np.random.default_rng(seed + 1).multinomial(k, np.full(k, 1 / k), size=len(means))
+    averaged: NDArray[np.float64] = (means * weights).sum(1) / k
+    return averaged
+
+
 def mean_estimate(values: NDArray[np.float64], groups: Sequence[str], *, seed: int = 0) -> Estimate:
-    """Estimate a mean over samples, `values` `(n,)`, resampling whole groups."""
-    if len(set(groups)) < 2:
+    """Estimate a mean over samples, resampling whole groups, and draws where there are several.
+
+    Args:
+        values: `(n,)`, or `(n, k)` for k draws of a random control.
+        groups: the group of each sample; below `MIN_GROUPS` of them there is no interval.
+        seed: of the bootstrap.
+    """
+    if len(set(groups)) < MIN_GROUPS:
         value = float(values.mean()) if len(values) else None
-        return Estimate(value, reason="an interval needs two groups or more")
-    low, high = np.quantile(_resampled_means(values[:, None], groups, seed), [0.025, 0.975])
+        return Estimate(value, reason=f"an interval needs {MIN_GROUPS} groups or more")
+    columns = values[:, None] if values.ndim == 1 else values
+    means = _over_draws(_resampled_means(columns, groups, seed), seed)
+    low, high = np.quantile(means, [0.025, 0.975])
     return Estimate(float(values.mean()), float(low), float(high))
 
 
@@ -76,6 +93,8 @@ def ratio_estimate(
     nothing.
     """
     base = mean_estimate(whole, groups, seed=seed)
+    if base.low is None:
+        return Estimate(None, reason=base.reason)
     if not base.clear_of_zero:
         return Estimate(None, reason=f"the interval of {what} includes no effect")
     means = _resampled_means(np.stack([part, whole], axis=1), groups, seed)

@@ -15,8 +15,9 @@ from trimtab.model.language_model import LanguageModel, load_model
 from trimtab.model.sae import SAE, load_sae
 from trimtab.pairs import Sample
 from trimtab.selector.export import export_selection
+from trimtab.selector.material import check_behavior
 from trimtab.selector.report import render_report
-from trimtab.selector.select import DEFAULTS, Settings, check_behavior, select
+from trimtab.selector.select import DEFAULTS, Settings, select
 from trimtab.store import Store, build
 
 SAME_TEXTS = ("model_revision", "tokenizer_sha256", "chat_template_sha256")
@@ -52,13 +53,19 @@ def run(
 
     Raises:
         VectorError: `out` exists.
-        StoreError, ModelError, SelectionError: as `select` and the loaders say.
+        ModelError, SelectionError, PairsError: as `select` and the loaders say; the model or SAE
+            is not the store's.
     """
     if out.exists():
         raise VectorError(f"{out} exists already; name another folder, or remove it first")
     check_behavior(store, behavior)
     if model is None:
-        model = load_model(store.fingerprint["model"], dtype="float32", device=device)
+        model = load_model(
+            store.fingerprint["model"],
+            dtype="float32",
+            device=device,
+            revision=store.fingerprint["model_revision"] or None,
+        )
     if sae is None:
         sae = load_sae(store.fingerprint["sae"], model)
     _check_same(store, model, sae)
@@ -103,6 +110,8 @@ def build_and_run(
 
 def _check_same(store: Store, model: LanguageModel, sae: SAE | None) -> None:
     """Refuse a model or SAE that is not the store's; the dtype may differ: scores are float32."""
+    if model.fingerprint()["model_dtype"] != "float32":
+        raise SelectionError("effects are compared in float32; load the model with dtype='float32'")
     now: Mapping[str, str] = {**model.fingerprint(), **({} if sae is None else sae.fingerprint())}
     names = list(SAME_TEXTS + SAME_NUMBERS)
     if store.fingerprint["model_dtype"] == now["model_dtype"]:

@@ -17,6 +17,7 @@ import torch
 from scipy.stats import spearmanr
 from torch import Tensor
 
+from trimtab.errors import SelectionError, VectorError
 from trimtab.pairs import Sample
 from trimtab.selector.bench import Bench, Conversations
 from trimtab.selector.parts import Choice, Parts, compose, everything
@@ -124,6 +125,11 @@ def choose_target(
     replies = own_replies(bench, dense, [sample for sample in tune if sample.messages])
     if _enough(replies):
         margins["own_replies"] = margin(replies)
+    elif forced == "own_replies":
+        raise SelectionError(
+            f"fewer than {MIN_REPLIES} of the model's own replies a side were kept, too few for a "
+            "target; take the dataset's margin, or let the run choose"
+        )
     gradients = {}
     for name, surrogate in margins.items():
         say(f"gradient of the margin on {name.replace('_', ' ')}")
@@ -132,6 +138,10 @@ def choose_target(
     panel = []
     for label, direction in _panel(parts, dense, gradients, seed).items():
         say(f"what the surrogates are worth: {label}")
+        try:
+            bench.calibrate(direction)
+        except VectorError:  # nothing that moves the model: nothing to learn from
+            continue
         row: dict[str, Any] = {
             "vector": label,
             "behavior_rate": bench.rate(direction, conversations) if conversations else None,
@@ -142,7 +152,7 @@ def choose_target(
     correlations: dict[TargetName, float | None] = {
         name: _spearman(panel, name) if bench.classifier.reliable else None for name in margins
     }
-    chosen = forced if forced in margins else _best(correlations)
+    chosen = forced or _best(correlations)
     return Target(chosen, margins[chosen], gradients[chosen], correlations[chosen], tuple(panel))
 
 

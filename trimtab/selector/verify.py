@@ -62,9 +62,8 @@ def receipt_sum(folder: Path) -> NDArray[np.float64]:
     """
     files = tables(folder)
     part, key = ("features", "feature") if "features" in files else ("samples", "sample_id")
-    rows = pl.read_parquet(files["receipt"]).join(
-        pl.read_parquet(files[part]).select(key, "direction"), on=key, how="left"
-    )
+    shares = pl.read_parquet(files["receipt"]).group_by(key).agg(pl.col("share").sum())
+    rows = shares.join(pl.read_parquet(files[part]).select(key, "direction"), on=key, how="left")
     directions = np.array(rows["direction"].to_list(), dtype=np.float64)
     total: NDArray[np.float64] = rows["share"].to_numpy() @ directions
     return total

@@ -65,7 +65,8 @@ class Damage:
 
         with torch.no_grad():
             norms = [
-                seen[-1][batch.mask].float().norm(dim=-1) for batch, _ in self.replay.run(look)
+                seen[-1][batch.mask.to(seen[-1].device)].float().norm(dim=-1)
+                for batch, _ in self.replay.run(look)
             ]
         return float(torch.cat(norms).median())
 

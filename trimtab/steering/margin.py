@@ -108,7 +108,7 @@ class Margin:
         )
 
         def add(x: Tensor) -> Tensor:
-            return x + vector.to(x.dtype)
+            return x + vector.to(x)
 
         with torch.enable_grad():
             for batch, logits in self.replay.run(self._on_steered(add)):

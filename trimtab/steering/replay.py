@@ -14,7 +14,7 @@ compare the two on every architecture.
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -151,7 +151,9 @@ class Replay:
         last_below = HookPoint(self.first_layer - 1, "hook_resid_post")
         with record(self.model, [last_below], stop=True) as seen:
             self._forward(batch)
-        return Tails(**{**batch.__dict__, "residual": seen[last_below]})
+        if cache is not None:  # the passed-over layers' keys are not read again; 0 sizes the mask
+            cache.layers[1 : self.first_layer] = [cache.layers[0]] * (self.first_layer - 1)
+        return replace(batch, residual=seen[last_below])
 
     @contextmanager
     def _passed_over(self, batch: Tails) -> Iterator[None]:

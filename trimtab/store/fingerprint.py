@@ -55,6 +55,12 @@ def fingerprint(
     return {name: str(value) for name, value in fields.items()}
 
 
+def prompt_form(fields: Mapping[str, str]) -> tuple[bool, str | None]:
+    """Whether prompts went through the chat template, and their system prompt if one was given."""
+    system = fields["system_prompt"]
+    return fields["prompt_form"] == "chat", None if system == "default" else json.loads(system)
+
+
 def digest(fields: Mapping[str, str]) -> str:
     """Sha-256 of the canonical JSON, first 16 hex digits."""
     canonical = json.dumps(dict(fields), sort_keys=True, separators=(",", ":"), ensure_ascii=True)

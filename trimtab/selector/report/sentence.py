@@ -57,7 +57,8 @@ def _kept(card: Mapping[str, Any], effect: Estimate) -> str:
     if verdict(effect) != "above" or verdict(kept) != "above":
         return f"; its faithfulness to the dense vector is {estimate(kept)}"
     only = "only " if kept.high is not None and kept.high < 1 else ""
-    return f", which is {only}{estimate(kept)} times what the dense vector of all samples does"
+    every = f"the dense vector of all {card['samples']['of']}"
+    return f", which is {only}{estimate(kept)} times what {every} does"
 
 
 def _written(card: Mapping[str, Any]) -> str:

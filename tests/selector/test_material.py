@@ -1,0 +1,108 @@
+"""Who is in which split, and that nothing of the report leaks into the choice."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from trimtab.errors import SelectionError
+from trimtab.model.language_model import LanguageModel
+from trimtab.model.sae import SAE
+from trimtab.pairs import Sample, assign_groups
+from trimtab.selector import material
+from trimtab.selector.material import gather
+from trimtab.store import Store, build
+
+USER = "user"
+
+
+def pair(i: int) -> Sample:
+    messages = ({"role": USER, "content": f"What about the matter number {i}?"},)
+    return Sample(f"p{i:02}", "calm", messages, f"Gladly, it is {i}.", f"Never, not {i}.")
+
+
+def text(i: int, positive: bool) -> Sample:
+    words = f"The sea was {'calm' if positive else 'rough'} on day {i}."
+    return Sample(f"t{i:02}", "calm", (), words if positive else None, None if positive else words)
+
+
+def gathered(
+    store: Store, sae: SAE | None, questions: list[str] | None = None
+) -> material.Material:
+    return gather(
+        store,
+        sae,
+        "calm",
+        questions=questions,
+        poolings=("mean", "last"),
+        shares=(0.5, 0.25, 0.25),
+        seed=0,
+    )
+
+
+@pytest.fixture
+def paired(tiny_model: LanguageModel, tiny_sae: SAE, tmp_path: Path) -> Store:
+    samples = assign_groups([pair(i) for i in range(24)])
+    return build(tmp_path / "pairs", samples, tiny_model, tiny_sae, progress=False)
+
+
+@pytest.fixture
+def unpaired(tiny_model: LanguageModel, tiny_sae: SAE, tmp_path: Path) -> Store:
+    samples = assign_groups([text(i, positive=i < 30) for i in range(48)])
+    return build(tmp_path / "texts", samples, tiny_model, tiny_sae, progress=False)
+
+
+def test_no_group_is_in_two_splits(paired: Store, tiny_sae: SAE) -> None:
+    found = gathered(paired, tiny_sae)
+    groups = [{s.group for s in part} for part in (found.select, found.tune, found.report)]
+    assert sum(len(part) for part in groups) == len(set().union(*groups)) == 24
+
+
+def test_parts_hold_the_rows_of_the_selected_samples_only(paired: Store, tiny_sae: SAE) -> None:
+    found = gathered(paired, tiny_sae)
+    stored = paired.matrix("calm")
+    for row, sample in enumerate(found.select):
+        at = stored.sample_ids.index(sample.id)
+        torch.testing.assert_close(found.pools["mean"].residual[row], stored.residual[at])
+
+
+def test_questions_that_are_prompts_of_other_splits_are_left_out(
+    paired: Store, tiny_sae: SAE
+) -> None:
+    split = gathered(paired, tiny_sae)
+    seen, kept = split.select[0].prompt, split.report[0].prompt
+    found = gathered(paired, tiny_sae, [seen.upper(), kept, "Something new?"])
+    assert found.questions_seen == (seen.upper(),)
+    assert [q[-1]["content"] for q in found.questions] == [kept, "Something new?"]
+
+
+def test_a_draw_of_unpaired_texts_takes_the_sides_in_turn(
+    unpaired: Store, tiny_sae: SAE, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(material, "MAX_TUNE", 6)
+    found = gathered(unpaired, tiny_sae)
+    assert sum(sample.positive is not None for sample in found.tune) == 3
+    assert len(found.tune) == 6
+
+
+def test_a_split_without_one_of_the_sides_is_refused(
+    tiny_model: LanguageModel, tmp_path: Path
+) -> None:
+    samples = assign_groups([text(i, positive=i != 0) for i in range(12)])
+    store = build(tmp_path / "lone", samples, tiny_model, None, progress=False)
+    with pytest.raises(SelectionError, match="one side only"):
+        gathered(store, None)
+
+
+def test_rows_of_unpaired_texts_rest_on_the_selected_texts_alone(
+    unpaired: Store, tiny_sae: SAE
+) -> None:
+    found = gathered(unpaired, tiny_sae)
+    rows = unpaired.sql(
+        "SELECT sample_id, side, mean FROM residuals JOIN samples USING (sample_id)"
+    )
+    pooled = {row["sample_id"]: torch.tensor(row["mean"]) for row in rows.iter_rows(named=True)}
+    sides = {True: [pooled[s.id] for s in found.select if s.positive]}
+    sides[False] = [pooled[s.id] for s in found.select if s.negative]
+    expected = torch.stack(sides[True]).mean(0) - torch.stack(sides[False]).mean(0)
+    torch.testing.assert_close(found.pools["mean"].residual.mean(0), expected, atol=1e-5, rtol=1e-4)

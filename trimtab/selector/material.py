@@ -1,0 +1,165 @@
+"""What a run works on: who is in which split, the parts to choose from, the questions to answer."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from trimtab.errors import SelectionError
+from trimtab.pairs import Message, Sample, Splits, normalise_prompt, split
+from trimtab.pairs.groups import group_key
+from trimtab.selector.parts import Parts
+from trimtab.store import Store
+
+if TYPE_CHECKING:
+    from trimtab.model.sae import SAE
+
+MAX_TUNE = 40  # samples and prompts that every candidate is measured on
+MAX_REPORT = 120  # held-out samples that the report measures on
+
+
+@dataclass(frozen=True, eq=False)
+class Material:
+    """The samples of one behaviour, split by group, and what is made of each split.
+
+    Attributes:
+        samples: every usable sample.
+        splits: ids by split; no group is in two of them.
+        select: samples that vectors are made of, in the order of the parts' rows.
+        tune: samples that candidates are measured on; a draw, where there are many.
+        report: samples that only the proof is measured on; a draw, where there are many.
+        pools: the rows of `select`, by pooling.
+        questions: conversations whose replies are judged in the report.
+        questions_seen: questions left out because they are prompts of `select` or `tune`.
+    """
+
+    samples: tuple[Sample, ...]
+    splits: Splits
+    select: tuple[Sample, ...]
+    tune: tuple[Sample, ...]
+    report: tuple[Sample, ...]
+    pools: dict[str, Parts]
+    questions: tuple[tuple[Message, ...], ...]
+    questions_seen: tuple[str, ...]
+
+
+def check_behavior(store: Store, behavior: str) -> None:
+    """Raise SelectionError where the store has no such behaviour."""
+    if behavior not in store.behaviors():
+        known = ", ".join(store.behaviors())
+        raise SelectionError(f"{store.path} has no behaviour {behavior!r}; it has {known}")
+
+
+def gather(
+    store: Store,
+    sae: "SAE | None",
+    behavior: str,
+    *,
+    questions: Sequence[str] | None,
+    poolings: Sequence[str],
+    shares: tuple[float, float, float],
+    seed: int,
+) -> Material:
+    """Split a behaviour's samples and gather what each split gives.
+
+    Raises:
+        SelectionError: there is no such behaviour, or a split of unpaired texts has one side only.
+        PairsError: there are too few groups to split.
+    """
+    check_behavior(store, behavior)
+    usable = set(store.matrix(behavior).sample_ids)
+    samples = tuple(sample for sample in store.samples(behavior) if sample.id in usable)
+    splits = split(samples, seed, shares)
+    by_id = {sample.id: sample for sample in samples}
+    select = tuple(by_id[i] for i in splits.select)
+    tune = _draw([by_id[i] for i in splits.tune], MAX_TUNE, seed)
+    report = _draw([by_id[i] for i in splits.report], MAX_REPORT, seed)
+    for name, part in (("select", select), ("tune", tune), ("report", report)):
+        _check_sides(name, part)
+    seen = {group_key(by_id[i]) for i in (*splits.select, *splits.tune)}
+    asked, known = _questions(questions, report, seen)
+    return Material(
+        samples=samples,
+        splits=splits,
+        select=select,
+        tune=tune,
+        report=report,
+        pools={name: _parts(store, sae, behavior, name, samples, select) for name in poolings},
+        questions=asked,
+        questions_seen=known,
+    )
+
+
+def _draw(samples: Sequence[Sample], most: int, seed: int) -> tuple[Sample, ...]:
+    """Return at most `most` samples, in an order that their files do not decide, sides in turn."""
+
+    def order(sample: Sample) -> bytes:
+        return hashlib.sha256(f"{seed}\n{sample.id}".encode()).digest()
+
+    kinds: dict[bool, list[Sample]] = {True: [], False: []}
+    for sample in sorted(samples, key=order):
+        kinds[sample.positive is not None].append(sample)
+    mixed = [s for turn in zip_longest(*kinds.values()) for s in turn if s is not None]
+    return tuple(mixed[:most])
+
+
+def _check_sides(name: str, samples: Sequence[Sample]) -> None:
+    if {side for sample in samples for side, _ in sample.sides} != {"positive", "negative"}:
+        raise SelectionError(
+            f"the split {name!r} has texts of one side only; add texts, or split with another seed"
+        )
+
+
+def _questions(
+    questions: Sequence[str] | None, report: Sequence[Sample], seen: set[str]
+) -> tuple[tuple[tuple[Message, ...], ...], tuple[str, ...]]:
+    """Return the conversations to judge, and the questions that were part of the choice."""
+    if questions is None:
+        return tuple(sample.messages for sample in report if sample.messages), ()
+    known = tuple(q for q in questions if normalise_prompt(q) in seen)
+    new = [q for q in questions if normalise_prompt(q) not in seen]
+    return tuple(({"role": "user", "content": question},) for question in new), known
+
+
+def _parts(
+    store: Store,
+    sae: "SAE | None",
+    behavior: str,
+    pooling: str,
+    samples: Sequence[Sample],
+    select: Sequence[Sample],
+) -> Parts:
+    """Return the rows of `select`, none of which rests on a sample outside of it."""
+    stored = store.matrix(behavior, pooling=pooling)  # type: ignore[arg-type]
+    index = {sample_id: i for i, sample_id in enumerate(stored.sample_ids)}
+    order = [index[sample.id] for sample in samples]
+    chosen = [samples.index(sample) for sample in select]
+    signs = torch.tensor([0 if s.is_pair else 1 if s.positive else -1 for s in samples])
+
+    def rows(matrix: Tensor) -> Tensor:
+        matrix = matrix[order].float().cpu()
+        return matrix[chosen] if not signs.any() else _contrast_within(matrix, signs, chosen)
+
+    return Parts(
+        tuple(sample.id for sample in select),
+        rows(stored.residual),
+        None if sae is None or stored.features is None else rows(stored.features),
+        None if sae is None else sae.W_dec.detach().float().cpu(),
+    )
+
+
+def _contrast_within(rows: Tensor, signs: Tensor, chosen: list[int]) -> Tensor:
+    """Centre and weight unpaired texts by the chosen ones alone.
+
+    The store's row is `sign * (pooled - mean of all) * n / n_side`; this one has the mean, n and
+    n_side of the chosen.
+    """
+    own = signs[chosen]
+    sides = torch.tensor([int((signs == s).sum()) for s in signs.tolist()])
+    pooled = rows[chosen] * (own * sides[chosen] / len(signs))[:, None]
+    of_side = torch.tensor([int((own == s).sum()) for s in own.tolist()])
+    return (pooled - pooled.mean(0)) * (own * len(own) / of_side)[:, None]
