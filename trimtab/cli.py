@@ -73,7 +73,7 @@ def demo(
     out: Annotated[Path, typer.Option(help="Folder for store, vector and report.")] = Path(
         "runs/demo"
     ),
-    behavior: Annotated[str, typer.Option(help="One of the packaged contrast sets.")] = "refusal",
+    behavior: Annotated[str, typer.Option(help="One of the packaged contrast sets.")] = "formality",
     seed: SeedOption = 0,
     trials: TrialsOption = 12,
     json_: JsonOption = False,
