@@ -105,7 +105,7 @@ def first_words(model: LanguageModel, samples: Sequence[Sample], side: str) -> T
 def test_the_lexical_vector_is_the_difference_of_the_first_words_alone(
     tiny_model: LanguageModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trimtab.selector.controls.ROWS_PER_BATCH", 3)
+    monkeypatch.setattr("trimtab.model.pooling.ROWS_PER_BATCH", 3)
     samples = [
         pair(0, "Yes, of course", "No, I cannot", "Would you agree?"),
         pair(1, "I would rather say", "I think that not"),  # the same word: nothing lexical

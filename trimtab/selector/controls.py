@@ -5,10 +5,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from trimtab.model.batch import pad
 from trimtab.model.hook_points import HookPoint
-from trimtab.model.hooks import residuals
 from trimtab.model.language_model import LanguageModel
+from trimtab.model.pooling import mean_residuals
 from trimtab.model.render import render
 from trimtab.pairs import Message, Sample
 from trimtab.selector.parts import Choice, Parts, compose, everything
@@ -16,7 +15,6 @@ from trimtab.selector.rankers.pursuit import matched
 
 DRAWS = 3  # random controls are averaged over this many draws
 EXAMPLES = 3  # shown by the prompting control
-ROWS_PER_BATCH = 32
 
 
 def control_vectors(
@@ -90,21 +88,9 @@ def lexical_vector(
             signs.append(1.0 if side == "positive" else -1.0)
     if len(set(signs)) < 2 or len(seen_words) < 2:
         return None
-    sums = {1.0: torch.zeros(model.d_model), -1.0: torch.zeros(model.d_model)}
-    for begin in range(0, len(rows), ROWS_PER_BATCH):
-        chosen = range(begin, min(begin + ROWS_PER_BATCH, len(rows)))
-        pad_id = model.pad_id
-        batch = pad([rows[i] for i in chosen], "right", pad_id, model.device)
-        seen = residuals(
-            model,
-            batch.input_ids,
-            batch.attention_mask,
-            [hook_point],
-            position_ids=batch.position_ids,
-        )[hook_point]
-        for place, i in enumerate(chosen):
-            sums[signs[i]] += seen[place, starts[i] : len(rows[i])].float().mean(0).cpu()
-    return sums[1.0] / signs.count(1.0) - sums[-1.0] / signs.count(-1.0)
+    means = mean_residuals(model, hook_point, rows, starts)
+    positive = torch.tensor(signs) > 0
+    return means[positive].mean(0) - means[~positive].mean(0)
 
 
 def with_examples(messages: Sequence[Message], examples: Sequence[Sample]) -> tuple[Message, ...]:

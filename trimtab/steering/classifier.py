@@ -24,15 +24,13 @@ from sklearn.pipeline import Pipeline, make_pipeline, make_union
 from sklearn.preprocessing import StandardScaler
 
 from trimtab.errors import SelectionError
-from trimtab.model.batch import pad
 from trimtab.model.hook_points import HookPoint
-from trimtab.model.hooks import residuals
 from trimtab.model.language_model import LanguageModel
+from trimtab.model.pooling import mean_residuals
 from trimtab.model.render import render
 from trimtab.pairs import Sample
 
 RELIABLE_ACCURACY = 0.85  # below it a run says that its classifier cannot judge
-TEXTS_PER_BATCH = 32
 
 Kind = Literal["words", "reading"]
 
@@ -155,18 +153,5 @@ def _read(model: LanguageModel, texts: Sequence[str]) -> NDArray[np.float32]:
     """Mean residual of each bare text, `(n, d_model)`; the first token, a sink, is left out."""
     point = HookPoint(3 * model.n_layers // 4, "hook_resid_post")
     rows = [render(model, (), text, chat=False).ids for text in texts]
-    means = np.zeros((len(rows), model.d_model), dtype=np.float32)
-    order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
-    for begin in range(0, len(order), TEXTS_PER_BATCH):
-        chosen = order[begin : begin + TEXTS_PER_BATCH]
-        batch = pad([rows[i] for i in chosen], "right", model.pad_id, model.device)
-        seen = residuals(
-            model,
-            batch.input_ids,
-            batch.attention_mask,
-            [point],
-            position_ids=batch.position_ids,
-        )[point]
-        for row, i in enumerate(chosen):
-            means[i] = seen[row, 1 : len(rows[i])].float().mean(0).cpu().numpy()
+    means: NDArray[np.float32] = mean_residuals(model, point, rows, [1] * len(rows)).numpy()
     return means
