@@ -1,143 +1,259 @@
 """Train a sparse autoencoder for one hook point of a model, with sae_lens' trainer.
 
-    python -m experiments.train_sae corpus.jsonl.gz --out runs/sae --tokens 2500000
+    python -m experiments.train_sae experiments/sae/recipes/default.toml corpus.jsonl.gz \\
+        --out runs/sae --cache runs/activations
 
-Reads JSONL of `{"text": ...}` or `{"messages": [...]}` (chats go through the model's template),
-gzipped or not, or plain text files, streaming, and starts over when the text ends. Positions whose
-norm is far above the rest (attention sinks: about 23,500 against 170 in the default model) and the
-first token of every context are left out. The result is a JumpReLU SAE that `--sae FOLDER` loads.
+Text is JSONL of `{"text": …}` or `{"messages": […]}` (chats go through the model's template),
+gzipped or not, or plain text, a document a line; it is streamed. With `--cache` activations are
+kept on disk, so that later passes over the text, other recipes and a run that was stopped do not
+compute them again (d_model × 2 bytes a token). Ctrl-C stops after a batch; the same command goes on
+from there. The result is a folder with a JumpReLU SAE in float16 that `--sae FOLDER` loads.
 """
 
-import gzip
 import json
-import random
+import shutil
+import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 import typer
+from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.nn.functional import normalize
 
-from trimtab.model.hook_points import HookPoint, parse_hook_point
-from trimtab.model.hooks import residuals
+from experiments.sae.activations import shards
+from experiments.sae.batches import Batches, Position
+from experiments.sae.recipe import Recipe, read_recipe
+from trimtab.errors import ModelError, TrimtabError
+from trimtab.model.documents import windows
+from trimtab.model.hook_points import parse_hook_point
 from trimtab.model.language_model import LanguageModel, load_model
 
-SHUFFLED_TOKENS = 200_000  # mixing buffer: neighbouring tokens of a text are much alike
-SINK_FACTOR = 3.5  # a token this many times the median norm is a sink
-
-
-def texts(files: list[Path], model: LanguageModel, seed: int) -> Iterator[list[int]]:
-    """Yield token ids of each document, for ever, files in a new order each time round."""
-    order = random.Random(seed)
-    while True:
-        for file in order.sample(files, len(files)):
-            with gzip.open(file, "rt") if file.suffix == ".gz" else file.open() as lines:
-                for line in lines:
-                    text = _text(line, file, model)
-                    if text.strip():
-                        yield model.tokenizer(text, add_special_tokens=False).input_ids
-
-
-def _text(line: str, file: Path, model: LanguageModel) -> str:
-    if ".json" not in file.name:
-        return line
-    row: dict[str, Any] = json.loads(line)
-    if "messages" in row:
-        return str(model.tokenizer.apply_chat_template(row["messages"], tokenize=False))
-    return str(row["text"])
-
-
-def activations(
-    model: LanguageModel,
-    point: HookPoint,
-    files: list[Path],
-    *,
-    context: int,
-    batch: int,
-    seed: int,
-) -> Iterator[Tensor]:
-    """Yield shuffled batches `(batch, d_model)` of activations, sinks left out, for ever."""
-    generator = torch.Generator().manual_seed(seed)
-    documents = texts(files, model, seed)
-    pool = torch.empty(0, model.d_model)
-    while True:
-        fresh = [pool]
-        count = len(pool)
-        while count < SHUFFLED_TOKENS:
-            rows = [_context(documents, context) for _ in range(16)]
-            ids = torch.tensor(rows, device=model.device)
-            seen = residuals(model, ids, torch.ones_like(ids), [point])[point][:, 1:].float()
-            norms = seen.norm(dim=-1)
-            fresh.append(seen[norms < SINK_FACTOR * norms.median()].cpu())
-            count += len(fresh[-1])
-        pool = torch.cat(fresh)
-        pool = pool[torch.randperm(len(pool), generator=generator)]
-        for _ in range(len(pool) // 2 // batch):
-            yield pool[:batch]
-            pool = pool[batch:]
-
-
-def _context(documents: Iterator[list[int]], length: int) -> list[int]:
-    """Return one context of exactly `length` tokens, documents packed one after the other."""
-    ids: list[int] = []
-    while len(ids) < length:
-        ids += next(documents)
-    return ids[:length]
+CHECKPOINTS = 20
+DECODER_NORM = 0.1  # of decoder rows at the start, as in sae_lens
+WEIGHTS = "sae_weights.safetensors"
 
 
 def train(
+    recipe: Annotated[Path, typer.Argument(help="TOML file; see experiments/sae/recipe.py.")],
     files: Annotated[list[Path], typer.Argument(help="JSONL (gzipped or not) or text files.")],
     out: Annotated[Path, typer.Option(help="Folder of the trained SAE; must not exist.")],
     model: Annotated[str | None, typer.Option(help="As in `trimtab build`.")] = None,
-    hook_point: Annotated[str, typer.Option()] = "blocks.15.hook_resid_post",
-    tokens: Annotated[int, typer.Option(help="Tokens to train on.")] = 2_500_000,
-    width: Annotated[int, typer.Option(help="Number of features.")] = 4608,
-    k: Annotated[int, typer.Option(help="Mean number of active features a token.")] = 32,
-    batch: Annotated[int, typer.Option(help="Tokens a step.")] = 2048,
-    context: Annotated[int, typer.Option(help="Tokens a context.")] = 256,
-    lr: Annotated[float, typer.Option(help="Peak learning rate.")] = 5e-4,
-    seed: int = 0,
+    cache: Annotated[Path | None, typer.Option(help="Folder that keeps activations.")] = None,
 ) -> None:
-    """Train a BatchTopK SAE and save it as JumpReLU, float32."""
-    from sae_lens import BatchTopKTrainingSAE, BatchTopKTrainingSAEConfig, SAETrainer
-    from sae_lens.config import LoggingConfig, SAETrainerConfig
-
+    """Train a BatchTopK or Matryoshka SAE and save it as JumpReLU, float16."""
     if out.exists():
         raise typer.BadParameter(f"{out} exists already", param_hint="--out")
-    torch.manual_seed(seed)
-    loaded = load_model(model)
-    point = parse_hook_point(hook_point)
-    device = str(loaded.device)
-    sae = BatchTopKTrainingSAE(
-        BatchTopKTrainingSAEConfig(
-            d_in=loaded.d_model,
-            d_sae=width,
-            k=k,
-            device=device,
-            dtype="float32",
-            normalize_activations="expected_average_only_in",
-        )
-    )
-    sae.cfg.metadata.model_name = loaded.name
-    sae.cfg.metadata.hook_name = str(point)
+    try:
+        train_sae(read_recipe(recipe), files, load_model(model), out, cache)
+    except TrimtabError as error:
+        raise typer.BadParameter(str(error)) from error
+    except KeyboardInterrupt:
+        typer.echo("stopped; the same command goes on from there", err=True)
+        raise typer.Exit(130) from None
+
+
+def train_sae(
+    recipe: Recipe, files: list[Path], model: LanguageModel, out: Path, cache: Path | None
+) -> None:
+    """Train by `recipe`, going on from `OUT.unfinished` if an earlier run left that behind.
+
+    Raises:
+        KeyboardInterrupt: stopped by the user; everything up to the last batch is kept.
+    """
+    from sae_lens import SAETrainer
+    from sae_lens.config import LoggingConfig, SAETrainerConfig
+
+    from experiments.sae.sparse import training_sae
+
+    torch.manual_seed(recipe.seed)
+    unfinished = out.with_name(out.name + ".unfinished")
+    steps = recipe.tokens // recipe.batch
+    sae = training_sae(_config(recipe, model))
     trainer = SAETrainer(
         SAETrainerConfig(
-            total_training_samples=tokens,
-            train_batch_size_samples=batch,
-            lr=lr,
-            lr_end=lr / 10,
-            lr_warm_up_steps=100,
-            lr_decay_steps=tokens // batch // 5,
-            device=device,
-            n_batches_for_norm_estimate=20,
+            total_training_samples=steps * recipe.batch,
+            train_batch_size_samples=recipe.batch,
+            lr=recipe.lr,
+            lr_end=recipe.lr / 10,
+            lr_warm_up_steps=recipe.warm_up,
+            lr_decay_steps=int(steps * recipe.decay),
+            dead_feature_window=recipe.dead_after,
+            device=str(model.device),
+            n_checkpoints=CHECKPOINTS,
+            checkpoint_path=str(unfinished),
             logger=LoggingConfig(log_to_wandb=False),
         ),
         sae,
-        activations(loaded, point, files, context=context, batch=batch, seed=seed),
+        iter(()),
     )
-    trainer.fit().save_inference_model(out)
-    typer.echo(f"{out}: {width} features at {point} of {loaded.name}, {tokens:,} tokens")
+    position = _resume(trainer, unfinished, recipe)
+    point = parse_hook_point(recipe.hook_point)
+
+    def stream(start: int = 0) -> Iterator[Tensor]:
+        text = windows(
+            files,
+            model,
+            length=recipe.context,
+            part="train",
+            held_out=recipe.held_out,
+            share=recipe.share,
+        )
+        ids = (window for _, window in text)
+        return shards(ids, model, point, folder=cache, start=start, limit=recipe.shards)
+
+    if cache:
+        _claim(cache, recipe, files, model)
+    if not position:
+        _begin(trainer, next(stream()).float())
+    batches = Batches(stream, recipe.batch, recipe.seed, position or Position())
+
+    def keep(checkpoint_path: Path | None) -> None:
+        assert checkpoint_path is not None
+        (checkpoint_path / "position.json").write_text(json.dumps(asdict(batches.position)))
+        for older in unfinished.iterdir():
+            if older.is_dir() and older != checkpoint_path:
+                shutil.rmtree(older)
+
+    trainer.save_checkpoint_fn = keep
+    for group in trainer.optimizer.param_groups:
+        group["fused"] = True  # a tenth of the time of the default, to the same numbers
+    unfinished.mkdir(parents=True, exist_ok=True)
+    (unfinished / "recipe.json").write_text(json.dumps(asdict(recipe)))
+    with _stopping() as stopped:
+        trainer.data_provider = _until(stopped, batches)
+        try:
+            trainer.fit()
+        except KeyboardInterrupt:
+            trainer.checkpoint_thresholds = []
+            trainer.save_checkpoint(f"stopped_{trainer.n_training_samples}")
+            raise
+    _save(sae, recipe, unfinished / "whole")
+    (unfinished / "whole").rename(out)
+    shutil.rmtree(unfinished)
+    typer.echo(f"{out}: {recipe.width} features at {point} of {model.name}")
+
+
+def _config(recipe: Recipe, model: LanguageModel) -> Any:
+    from sae_lens import BatchTopKTrainingSAEConfig, MatryoshkaBatchTopKTrainingSAEConfig
+    from sae_lens.saes.sae import SAEMetadata
+
+    shared: dict[str, Any] = {
+        "d_in": model.d_model,
+        "d_sae": recipe.width,
+        "k": recipe.k,
+        "device": str(model.device),
+        "dtype": "float32",
+        "decoder_init_norm": DECODER_NORM,
+        "normalize_activations": "expected_average_only_in",
+        "topk_threshold_lr": 0.03,  # a run of a few hundred steps outlasts its memory
+        "metadata": SAEMetadata(
+            model_name=model.name, hook_name=recipe.hook_point, context_size=recipe.context
+        ),
+    }
+    if recipe.architecture == "batchtopk":
+        return BatchTopKTrainingSAEConfig(**shared)
+    return MatryoshkaBatchTopKTrainingSAEConfig(
+        **shared, matryoshka_widths=[*recipe.inner_widths, recipe.width]
+    )
+
+
+def _begin(trainer: Any, x: Tensor) -> None:
+    """Start from activations `x` `(n, d_model)`: their mean, and some of them as directions.
+
+    The mean is most of their norm, and b_dec moves by a learning rate a step: an SAE that starts
+    from zero spends features on the mean for as long as a short run lasts. A feature that starts
+    along a token's own direction fires from the first step on.
+    """
+    sae = trainer.sae
+    scale = x.shape[1] ** 0.5 / float(x.norm(dim=1).mean())
+    trainer.activation_scaler.scaling_factor = scale
+    sae.b_dec.data.copy_(x.mean(dim=0) * scale)
+    drawn = torch.randperm(len(x))[: sae.cfg.d_sae].to(x.device)
+    rows = DECODER_NORM * normalize(x[drawn] - x.mean(dim=0))
+    sae.W_dec.data[: len(rows)].copy_(rows)
+    sae.W_enc.data[:, : len(rows)].copy_(rows.T)
+
+
+def _claim(cache: Path, recipe: Recipe, files: list[Path], model: LanguageModel) -> None:
+    """Note what a cache's activations are of, or refuse one whose activations are of other things.
+
+    Raises:
+        ModelError: they are of another model, hook point or text.
+    """
+    wanted = {
+        **model.fingerprint(),
+        "hook_point": recipe.hook_point,
+        "files": [[file.name, file.stat().st_size] for file in files],
+        "context": recipe.context,
+        "held_out": recipe.held_out,
+        "share": recipe.share,
+    }
+    note = cache / "source.json"
+    if not note.exists():
+        cache.mkdir(parents=True, exist_ok=True)
+        note.write_text(json.dumps(wanted, indent=1), encoding="utf-8")
+    found = json.loads(note.read_text(encoding="utf-8"))
+    if differing := [key for key in wanted if found.get(key) != wanted[key]]:
+        raise ModelError(
+            f"{cache} holds activations of something else ({', '.join(differing)}); "
+            "name another folder with --cache"
+        )
+
+
+def _resume(trainer: Any, unfinished: Path, recipe: Recipe) -> Position | None:
+    """Load the newest checkpoint into `trainer` and return the stream's position, if there is one.
+
+    Raises:
+        ModelError: the unfinished run follows another recipe.
+    """
+    found = sorted(unfinished.glob("*/position.json"), key=lambda file: file.stat().st_mtime)
+    if not found:
+        return None
+    if json.loads((unfinished / "recipe.json").read_text()) != asdict(recipe):
+        raise ModelError(f"{unfinished} was begun with another recipe; remove it to begin anew")
+    checkpoint = found[-1].parent
+    trainer.load_trainer_state(checkpoint)
+    trainer.sae.load_weights_from_checkpoint(checkpoint)
+    done = trainer.n_training_samples
+    trainer.checkpoint_thresholds = [t for t in trainer.checkpoint_thresholds if t > done]
+    trainer.n_training_steps = done // recipe.batch  # a checkpoint comes before its step is counted
+    return Position(**json.loads(found[-1].read_text()))
+
+
+@contextmanager
+def _stopping() -> Iterator[list[int]]:
+    """Collect Ctrl-C and SIGTERM in a list, so that a step is never cut in two."""
+    received: list[int] = []
+    before = {
+        number: signal.signal(number, lambda n, _: received.append(n))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _until(stopped: list[int], batches: Batches) -> Iterator[Tensor]:
+    for batch in batches:
+        yield batch
+        if stopped:
+            raise KeyboardInterrupt
+
+
+def _save(sae: Any, recipe: Recipe, folder: Path) -> None:
+    """Write the SAE as JumpReLU with 16-bit weights, and the recipe into its card."""
+    sae.save_inference_model(folder)
+    weights = {name: w.half().contiguous() for name, w in load_file(folder / WEIGHTS).items()}
+    save_file(weights, folder / WEIGHTS)
+    card = {"training": asdict(recipe)}
+    (folder / "card.json").write_text(json.dumps(card, indent=1), encoding="utf-8")
 
 
 if __name__ == "__main__":

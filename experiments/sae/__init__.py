@@ -1,0 +1,1 @@
+"""Training, judging and describing the sparse autoencoder that the package ships."""
