@@ -16,7 +16,9 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
+from time import monotonic
 from typing import Annotated, Any
 
 import torch
@@ -34,6 +36,7 @@ from trimtab.model.hook_points import parse_hook_point
 from trimtab.model.language_model import LanguageModel, load_model
 
 CHECKPOINTS = 20
+STATE = "state.json"  # of a checkpoint, beside what sae_lens keeps
 DECODER_NORM = 0.1  # of decoder rows at the start, as in sae_lens
 WEIGHTS = "sae_weights.safetensors"
 
@@ -91,7 +94,7 @@ def train_sae(
         sae,
         iter(()),
     )
-    position = _resume(trainer, unfinished, recipe)
+    position, seconds = _resume(trainer, unfinished, recipe)
     point = parse_hook_point(recipe.hook_point)
 
     def stream(start: int = 0) -> Iterator[Tensor]:
@@ -112,9 +115,12 @@ def train_sae(
         _begin(trainer, next(stream()).float())
     batches = Batches(stream, recipe.batch, recipe.seed, position or Position())
 
+    clock = monotonic() - seconds
+
     def keep(checkpoint_path: Path | None) -> None:
         assert checkpoint_path is not None
-        (checkpoint_path / "position.json").write_text(json.dumps(asdict(batches.position)))
+        state = {"position": asdict(batches.position), "seconds": monotonic() - clock}
+        (checkpoint_path / STATE).write_text(json.dumps(state))
         for older in unfinished.iterdir():
             if older.is_dir() and older != checkpoint_path:
                 shutil.rmtree(older)
@@ -132,7 +138,7 @@ def train_sae(
             trainer.checkpoint_thresholds = []
             trainer.save_checkpoint(f"stopped_{trainer.n_training_samples}")
             raise
-    _save(sae, recipe, unfinished / "whole")
+    _save(sae, unfinished / "whole", {**asdict(recipe), **_machine(model, monotonic() - clock)})
     (unfinished / "whole").rename(out)
     shutil.rmtree(unfinished)
     typer.echo(f"{out}: {recipe.width} features at {point} of {model.name}")
@@ -205,15 +211,18 @@ def _claim(cache: Path, recipe: Recipe, files: list[Path], model: LanguageModel)
         )
 
 
-def _resume(trainer: Any, unfinished: Path, recipe: Recipe) -> Position | None:
-    """Load the newest checkpoint into `trainer` and return the stream's position, if there is one.
+def _resume(trainer: Any, unfinished: Path, recipe: Recipe) -> tuple[Position | None, float]:
+    """Load the newest checkpoint into `trainer`, if there is one.
+
+    Returns:
+        Where its stream goes on, and the seconds that it took so far.
 
     Raises:
         ModelError: the unfinished run follows another recipe.
     """
-    found = sorted(unfinished.glob("*/position.json"), key=lambda file: file.stat().st_mtime)
+    found = sorted(unfinished.glob(f"*/{STATE}"), key=lambda file: file.stat().st_mtime)
     if not found:
-        return None
+        return None, 0.0
     if json.loads((unfinished / "recipe.json").read_text()) != asdict(recipe):
         raise ModelError(f"{unfinished} was begun with another recipe; remove it to begin anew")
     checkpoint = found[-1].parent
@@ -222,7 +231,8 @@ def _resume(trainer: Any, unfinished: Path, recipe: Recipe) -> Position | None:
     done = trainer.n_training_samples
     trainer.checkpoint_thresholds = [t for t in trainer.checkpoint_thresholds if t > done]
     trainer.n_training_steps = done // recipe.batch  # a checkpoint comes before its step is counted
-    return Position(**json.loads(found[-1].read_text()))
+    state = json.loads(found[-1].read_text())
+    return Position(**state["position"]), state["seconds"]
 
 
 @contextmanager
@@ -247,12 +257,24 @@ def _until(stopped: list[int], batches: Batches) -> Iterator[Tensor]:
             raise KeyboardInterrupt
 
 
-def _save(sae: Any, recipe: Recipe, folder: Path) -> None:
-    """Write the SAE as JumpReLU with 16-bit weights, and the recipe into its card."""
+def _machine(model: LanguageModel, seconds: float) -> dict[str, Any]:
+    """What a run took: seconds include reading activations, and computing those not cached yet."""
+    cuda = model.device.type == "cuda"
+    device = torch.cuda.get_device_name(model.device) if cuda else "CPU"
+    return {
+        "library": f"sae_lens {version('sae-lens')}",
+        "device": device,
+        "threads": torch.get_num_threads(),
+        "seconds": round(seconds),
+    }
+
+
+def _save(sae: Any, folder: Path, training: dict[str, Any]) -> None:
+    """Write the SAE as JumpReLU with 16-bit weights, beside a card of how it was trained."""
     sae.save_inference_model(folder)
     weights = {name: w.half().contiguous() for name, w in load_file(folder / WEIGHTS).items()}
     save_file(weights, folder / WEIGHTS)
-    card = {"training": asdict(recipe)}
+    card = {"model": sae.cfg.metadata.model_name, "training": training}
     (folder / "card.json").write_text(json.dumps(card, indent=1), encoding="utf-8")
 
 
