@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -26,6 +27,7 @@ from transformers import (
 
 from trimtab.errors import ModelError
 from trimtab.model.default import default_model_file
+from trimtab.model.descriptions import SCHEMA
 from trimtab.model.hook_points import HookPoint
 from trimtab.model.language_model import LanguageModel, load_model
 from trimtab.model.sae import SAE, load_sae
@@ -172,6 +174,36 @@ def tiny_sae(tiny_model: LanguageModel) -> SAE:
     """A random SAE of 48 features after layer 1 of `tiny_model`."""
     module = TinyJumpReLU(tiny_model.d_model, 48).requires_grad_(False)
     return SAE("tiny", HookPoint(1, "hook_resid_post"), module)
+
+
+@pytest.fixture(scope="session")
+def descriptions() -> Callable[..., pl.DataFrame]:
+    """Make descriptions of n features, as `describe` would; feature 3 has never fired."""
+
+    def make(n: int, text: str = " word") -> pl.DataFrame:
+        fired = [feature != 3 for feature in range(n)]
+        shares = [{"token": text, "share": 0.75}, {"token": "\n", "share": 0.25}]
+        context = {"before": "so ", "token": text, "after": " it", "value": 2.0, "source": "book"}
+        return pl.DataFrame(
+            {
+                "feature": range(n),
+                "label": [f"label {feature} of{text}" for feature in range(n)],
+                "label_source": "automatic",
+                "firing_rate": [0.02 * one for one in fired],
+                "max": [2.0 * one for one in fired],
+                "mean_active": [1.5 * one for one in fired],
+                "tokens": [shares * one for one in fired],
+                "preceded_by": [shares[:1] * one for one in fired],
+                "followed_by": [[]] * n,
+                "parts": [[{"part": "digits", "share": 0.5}] * one for one in fired],
+                "promotes": [[f" up{feature}", text] for feature in range(n)],
+                "suppresses": [[f" down{feature}", text] for feature in range(n)],
+                "contexts": [[context] * one for one in fired],
+            },
+            schema=SCHEMA,
+        )
+
+    return make
 
 
 @pytest.fixture(scope="session")

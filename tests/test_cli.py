@@ -5,20 +5,27 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 from gguf import GGUFReader
 from typer.testing import CliRunner
 
 from trimtab.cli import app
+from trimtab.model.descriptions import FILE, write_descriptions
 from trimtab.model.language_model import LanguageModel
+from trimtab.model.sae import SAE
 from trimtab.steering.formats import safetensors
 from trimtab.steering.formats.stored import VECTOR_FILE
 from trimtab.steering.generation import generate, read_prompts
 
-COMMANDS = {"demo", "build", "info", "sql", "verify", "select", "steer", "export", "report"}
+COMMANDS = {
+    "demo", "build", "describe", "feature", "info", "sql", "verify", "select", "steer", "export",
+    "report",
+}  # fmt: skip
 SYSTEM = "The lazy dog says no."
 WORDS = ("think", "should", "rather", "course", "quick", "brown", "lazy", "answer", "agree")
 
@@ -44,9 +51,15 @@ def error_of(*arguments: object) -> str:
 
 
 @pytest.fixture(scope="session")
-def workplace(tmp_path_factory: pytest.TempPathFactory, tiny_model: LanguageModel) -> Path:
+def workplace(
+    tmp_path_factory: pytest.TempPathFactory,
+    tiny_model: LanguageModel,
+    descriptions: Callable[..., pl.DataFrame],
+) -> Path:
     """A folder with a tiny model, pairs, and all that the commands make of them."""
     folder = tmp_path_factory.mktemp("cli")
+    (folder / "sae").mkdir()
+    write_descriptions(descriptions(6, " [b]joy[/b]"), folder / "sae" / FILE)
     tiny_model.module.save_pretrained(folder / "model")
     tiny_model.tokenizer.save_pretrained(folder / "model")
     pairs = [
@@ -128,6 +141,49 @@ def test_sql_reaches_a_vectors_tables(workplace: Path) -> None:
     assert (
         row["n"] == json.loads((workplace / "vector" / "card.json").read_text())["samples"]["kept"]
     )
+
+
+def test_feature_prints_a_card_for_each(workplace: Path) -> None:
+    text = fine("feature", 4, 3, "--of", workplace / "sae")
+    for expected in ("label 4 of [b]joy[/b]", "up4", "down4", "so  [b]joy[/b] it", "never in the"):
+        assert expected in text
+    rows = json.loads(fine("feature", 4, "--of", workplace / "sae" / FILE, "--json"))
+    assert [row["feature"] for row in rows] == [4]
+    assert rows[0]["contexts"][0]["token"] == " [b]joy[/b]"
+
+
+def test_info_on_a_vector_names_its_described_features(
+    workplace: Path, tmp_path: Path, descriptions: Callable[..., pl.DataFrame]
+) -> None:
+    vector = Path(shutil.copytree(workplace / "vector", tmp_path / "vector"))
+    assert "promotes" not in fine("info", vector)
+    table = descriptions(20, " [b]joy[/b]").with_columns(contribution=pl.lit(0.25))
+    table.write_parquet(vector / "features.parquet")
+    text = "".join(fine("info", vector).split())
+    assert "promotes" in text
+    assert "0.25" in text
+    assert "up7" in text
+    assert "up8" not in text  # the largest only
+
+
+def test_describe_writes_what_feature_shows(
+    workplace: Path, tmp_path: Path, tiny_sae: SAE, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trimtab.model.sae.load_sae", lambda *_, **__: tiny_sae)
+    (tmp_path / "sae").mkdir()
+    (tmp_path / "text.txt").write_text("What is the quick answer? I would rather not say. " * 9)
+    arguments = (
+        "describe", tmp_path / "sae", tmp_path / "text.txt", "--model", workplace / "model",
+        "--dtype", "float32", "--device", "cpu",
+    )  # fmt: skip
+    assert "48 features" in fine(*arguments)
+    assert "quick" in fine("feature", *range(48), "--of", tmp_path / "sae")
+    assert "exists already" in error_of(*arguments)
+    again = tmp_path / "again.parquet"
+    fine(*arguments, "--out", again, "--tokens", 1000, "--quote", "another")
+    rows = json.loads(fine("feature", *range(48), "--of", again, "--json"))
+    assert any(row["tokens"] for row in rows)
+    assert not any(row["contexts"] for row in rows)  # no text of that source was read
 
 
 def test_verify_finds_nothing_wrong_with_either(workplace: Path) -> None:
@@ -216,6 +272,11 @@ def test_a_mistake_is_told_in_one_line_with_what_it_is_about(
         "exists already; name another file": ("export", vector, "--out", tmp_path / "taken"),
         "is no folder": ("export", vector, "--out", nowhere / "v.gguf"),
         "it has no card.json": ("report", nowhere),
+        "has no descriptions of features": ("feature", 0, "--of", nowhere),
+        "describes no feature 6": ("feature", 0, 6, "--of", workplace / "sae"),
+        "is no folder; make it first": (
+            "describe", "release/id", broken, "--out", nowhere / "features.parquet",
+        ),
         "it has refusal": ("select", store, "--behavior", "tone", "--out", nowhere),
         "exists already; name another folder": (
             "select", store, "--behavior", "refusal", "--out", vector,
@@ -242,6 +303,9 @@ def test_a_mistake_in_sql_is_told_in_duckdbs_own_words(workplace: Path, what: st
         ("export", "vector", "--out", "v", "--format", "onnx"),
         ("build", "store", "pairs.csv", "--column", "positive"),
         ("sql", "store", "FROM samples", "--max-rows", "0"),
+        ("describe", "release/id", "text.txt"),
+        ("feature", "-1"),
+        ("feature",),
         ("nonsense",),
     ],
 )
@@ -289,6 +353,8 @@ app(sys.argv[1:])
         ("info", "vector", "--json"),
         ("verify", "store"),
         ("verify", "vector"),
+        ("feature", "4", "0", "--of", "sae"),
+        ("describe", "--help"),
         ("export", "vector", "--out", "exported.gguf"),
         ("export", "vector", "--out", "exported.safetensors", "--format", "safetensors"),
     ],
@@ -297,7 +363,7 @@ app(sys.argv[1:])
 def test_commands_that_need_no_model_import_none(
     workplace: Path, tmp_path: Path, arguments: tuple[str, ...]
 ) -> None:
-    for name in ("store", "vector"):
+    for name in ("store", "vector", "sae"):
         (tmp_path / name).symlink_to(workplace / name)
     root = Path(__file__).parents[1]
     result = subprocess.run(

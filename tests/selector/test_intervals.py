@@ -126,3 +126,10 @@ def test_the_interval_of_a_random_control_covers_the_spread_of_its_draws() -> No
     assert found.low is not None
     assert found.high is not None
     assert found.low < 0.5 < 1.5 < found.high
+
+
+def test_a_ratio_of_shares_is_finite_though_a_resample_may_hold_none_of_the_whole() -> None:
+    whole = np.array([1.0, 1.0, 1.0, 0.0, 0.0])
+    found = ratio_estimate(np.array([1.0, 0.0, 1.0, 0.0, 0.0]), whole, singles(5), what="it")
+    assert found.value == pytest.approx(2 / 3)
+    assert found.high is not None and np.isfinite(found.high)

@@ -375,6 +375,39 @@ def test_labels_of_features_take_the_place_of_their_tokens(tmp_path: Path) -> No
     assert "Until features have labels" not in text
 
 
+def described(folder: Path, text: str, source: str = "automatic") -> Path:
+    """Give the features of an exported folder descriptions that say `text`."""
+    features = pl.read_parquet(folder / "features.parquet")
+    context = {"before": "so ", "token": text, "after": " it", "value": 2.0, "source": "book"}
+    features.with_columns(
+        label=pl.Series([f"label {text}", None]),
+        label_source=pl.Series([source, None]),
+        promotes=pl.Series([[f" up {text}"], None]),
+        suppresses=pl.Series([[f" down {text}"], None]),
+        contexts=pl.Series([[context] * 3, None]),
+    ).write_parquet(folder / "features.parquet")
+    return folder
+
+
+def test_a_described_feature_shows_label_source_tokens_and_contexts(tmp_path: Path) -> None:
+    page = rendered(described(export(tmp_path / "v"), "joy", source="neuronpedia"))
+    assert "7 label joy neuronpedia" in page.text
+    assert "promotes up joy" in page.text
+    assert "suppresses down joy" in page.text
+    assert page.text.count("so joy it") == 2  # a context or two, not all of them
+    assert sum(tag == "mark" for tag, _ in page.tags) == 2
+    assert page.text.count("label joy") == 1 + KEPT  # in the receipt's rows, too
+    assert "1042 fires on no stored token" in page.text  # this one has no label
+
+
+def test_hostile_descriptions_stay_texts(tmp_path: Path) -> None:
+    page = rendered(described(export(tmp_path / "v"), HOSTILE + "\x1b[31m\u202e", source=HOSTILE))
+    assert not {"script", "img"} & {tag for tag, _ in page.tags}
+    assert page.text.count("<script>alert(1)</script>") >= 6
+    assert "\u202e" not in page.text
+    assert "\x1b" not in page.text
+
+
 def test_a_folder_that_is_no_exported_vector_is_named(tmp_path: Path) -> None:
     with pytest.raises(VectorError, match=r"is no exported vector"):
         render_report(tmp_path)

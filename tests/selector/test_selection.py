@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from trimtab.errors import SelectionError, VectorError
+from trimtab.model.descriptions import relabel
 from trimtab.model.hook_points import HookPoint
 from trimtab.model.language_model import LanguageModel
 from trimtab.model.sae import SAE
@@ -20,13 +21,13 @@ from trimtab.pairs import Message, Sample
 from trimtab.selector.export import export_selection
 from trimtab.selector.folder import CARD, read_card, sha256, tables
 from trimtab.selector.run import run
-from trimtab.selector.select import REPORT_TEXTS, Settings, select
+from trimtab.selector.select import REPORT_TEXTS, Selection, Settings, select
 from trimtab.selector.verify import problems, receipt_error
 from trimtab.steering.damage import Damage
 from trimtab.steering.formats.stored import VECTOR_FILE
 from trimtab.steering.margin import Margin
 from trimtab.steering.vector import load_vector
-from trimtab.store import Store, build
+from trimtab.store import Store, build, set_descriptions
 from trimtab.store.sandbox import query
 from trimtab.store.sandbox import tables as as_tables
 
@@ -116,17 +117,21 @@ def dense_store(tmp_path_factory: pytest.TempPathFactory, tiny_model: LanguageMo
 
 
 @pytest.fixture(scope="module")
-def exported(
+def selection(
     tmp_path_factory: pytest.TempPathFactory,
     store: Store,
     tiny_model: LanguageModel,
     tiny_sae: SAE,
-) -> Path:
-    """The folder of one whole run; only to be read."""
+) -> Selection:
+    """One whole run."""
+    work = tmp_path_factory.mktemp("selection") / "work"
+    return select(store, tiny_model, tiny_sae, "refusal", work, settings=SETTINGS)
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory, store: Store, selection: Selection) -> Path:
+    """Its folder; only to be read."""
     out = tmp_path_factory.mktemp("exported") / "vector"
-    selection = select(
-        store, tiny_model, tiny_sae, "refusal", out.with_name("work"), settings=SETTINGS
-    )
     card = export_selection(selection, store, out)
     assert card == read_card(out)
     return out
@@ -248,6 +253,45 @@ def test_the_exported_vector_does_what_the_card_says(
     report = [by_id[i] for i in card["splits"]["report"]]
     effects = Margin(tiny_model, report, POINT).effects(change)
     assert effects.mean() == pytest.approx(card["held_out"]["effect"]["value"], abs=1e-4)
+
+
+def test_features_carry_their_descriptions_along(
+    exported: Path,
+    selection: Selection,
+    store: Store,
+    tmp_path: Path,
+    descriptions: Callable[..., pl.DataFrame],
+) -> None:
+    plain = pl.read_parquet(exported / "features.parquet")
+    assert plain["label"].null_count() == plain.height
+    top = store.top_tokens(plain["feature"].to_list(), 6)
+    for row in plain.iter_rows(named=True):  # the store's own tokens stand in
+        assert row["tokens"] == top.filter(feature=row["feature"])["token"].to_list()
+
+    path = Path(shutil.copytree(store.path, tmp_path / "store"))
+    table = descriptions(int(store.fingerprint["d_sae"]), " joy")
+    described = set_descriptions(path, relabel(table, {int(plain["feature"][0]): "mine"}, "me"))
+    card = export_selection(selection, described, tmp_path / "vector")
+    features = pl.read_parquet(tmp_path / "vector" / "features.parquet")
+    assert problems(tmp_path / "vector") == []
+    assert features["feature"].to_list() == plain["feature"].to_list()
+    assert features["label"].to_list() == [
+        "mine", *(f"label {feature} of joy" for feature in plain["feature"][1:]),
+    ]  # fmt: skip
+    first = features.row(0, named=True)
+    assert first["label_source"] == "me"
+    if first["feature"] != 3:  # which has fired in the store alone
+        assert first["tokens"] == [" joy", "\n"]
+        assert first["contexts"][0]["token"] == " joy"
+    assert first["promotes"] == [f" up{first['feature']}", " joy"]
+    assert all(tokens for tokens in features["tokens"].to_list())
+    assert card["features"]["kept"] == features.height
+    assert card["features"]["largest"][0] == {
+        "feature": first["feature"],
+        "contribution": first["contribution"],
+        "label": "mine",
+        "label_source": "me",
+    }
 
 
 def test_the_tables_can_be_queried(exported: Path) -> None:

@@ -25,9 +25,10 @@ class Family:
     layers: str
     attn_out: str
     mlp_out: str
+    final_norm: str
 
 
-_LLAMA = Family("model.layers", "self_attn", "mlp")
+_LLAMA = Family("model.layers", "self_attn", "mlp", "model.norm")
 _GEMMA_NORMS = ("post_attention_layernorm", "post_feedforward_layernorm")
 
 FAMILIES: dict[str, Family] = {
@@ -35,11 +36,11 @@ FAMILIES: dict[str, Family] = {
     "mistral": _LLAMA,
     "qwen2": _LLAMA,
     "qwen3": _LLAMA,
-    "gemma2": Family("model.layers", *_GEMMA_NORMS),
-    "gemma3_text": Family("model.layers", *_GEMMA_NORMS),
-    "gemma3": Family("model.language_model.layers", *_GEMMA_NORMS),
-    "gpt2": Family("transformer.h", "attn", "mlp"),
-    "gpt_neox": Family("gpt_neox.layers", "attention", "mlp"),
+    "gemma2": Family("model.layers", *_GEMMA_NORMS, "model.norm"),
+    "gemma3_text": Family("model.layers", *_GEMMA_NORMS, "model.norm"),
+    "gemma3": Family("model.language_model.layers", *_GEMMA_NORMS, "model.language_model.norm"),
+    "gpt2": Family("transformer.h", "attn", "mlp", "transformer.ln_f"),
+    "gpt_neox": Family("gpt_neox.layers", "attention", "mlp", "gpt_neox.final_layer_norm"),
 }
 
 
@@ -73,6 +74,19 @@ def find_layers(module: "nn.Module") -> "list[nn.Module]":
         raise ModelError(
             f"{type(module).__name__} has no list of layers: looked for {path}"
         ) from error
+
+
+def find_final_norm(module: "nn.Module") -> "nn.Module":
+    """The norm between the last layer and the unembedding.
+
+    Raises:
+        ModelError: none lies where the family keeps it.
+    """
+    path = family_of(module.config).final_norm
+    try:
+        return module.get_submodule(path)
+    except AttributeError as error:
+        raise ModelError(f"{type(module).__name__} has no final norm at {path}") from error
 
 
 def find_module(module: "nn.Module", hook_point: HookPoint) -> "nn.Module":

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from trimtab.model.language_model import LanguageModel
 
 # Llama 3's templates print today's date unless given one; a prompt must not change overnight.
-_DATE = "26 Jul 2024"
+DATE = "26 Jul 2024"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ def _prompt_text(
 
     try:
         text = model.tokenizer.apply_chat_template(
-            turns, tokenize=False, add_generation_prompt=True, date_string=_DATE
+            turns, tokenize=False, add_generation_prompt=True, date_string=DATE
         )
     except TemplateError as error:
         raise ModelError(

@@ -6,7 +6,7 @@
 | `card.json` | what it is, how it was chosen, what it does held out beside its controls |
 | `receipt.parquet` | a row a (sample, feature): the rows sum to the vector |
 | `samples.parquet` | every pair: its text, split, usefulness, and whether it was kept |
-| `features.parquet` | every kept feature: coefficient, direction, tokens it fires on |
+| `features.parquet` | every kept feature: coefficient, direction, description |
 | `curves.parquet` | the pruning curves of samples and of features |
 | `candidates.parquet` | every candidate of pruning and search |
 | `replies.parquet` | replies to the held-out questions, of the vector and of every control |
@@ -29,6 +29,7 @@ import polars as pl
 import torch
 
 from trimtab.errors import VectorError
+from trimtab.selector.described import DESCRIBED
 from trimtab.selector.evaluate import effect_beyond, faithfulness, rate_beyond
 from trimtab.selector.folder import CARD, read_card, sha256
 from trimtab.selector.intervals import Estimate
@@ -44,6 +45,7 @@ from trimtab.store import Store
 
 LIBRARIES = ("torch", "transformers", "sae-lens", "duckdb", "polars", "optuna", "scikit-learn")
 LABEL_TOKENS = 6  # strongest tokens that stand in for a feature's label
+NAMED = 20  # features that the card names
 
 
 def export_selection(selection: Selection, store: Store, out: Path) -> dict[str, Any]:
@@ -60,7 +62,7 @@ def export_selection(selection: Selection, store: Store, out: Path) -> dict[str,
     tables = _tables(selection, store)
     for name, table in tables.items():
         table.write_parquet(part / f"{name}.parquet")
-    card = _card(selection, store)
+    card = _card(selection, store, tables.get("features"))
     vector = SteeringVector(
         selection.direction, selection.bench.hook_point, selection.bench.positions
     )
@@ -135,14 +137,11 @@ def _features(selection: Selection, store: Store) -> pl.DataFrame:
     assert choice.features is not None and parts.decoder is not None and parts.features is not None
     features = list(choice.features)
     evidence = Evidence(parts, selection.target.gradient)
-    tokens: dict[int, list[str]] = {feature: [] for feature in features}
-    for row in store.top_tokens(features, LABEL_TOKENS).iter_rows(named=True):
-        tokens[row["feature"]].append(row["token"])
     vector = compose(parts, choice)
     unit = vector / vector.norm()
     coefficients = choice.coefficients or (1.0,) * len(features)
     mean = parts.features[list(choice.samples)].mean(0)
-    return pl.DataFrame(
+    table = pl.DataFrame(
         {
             "feature": pl.Series(features, dtype=pl.Int64),
             "coefficient": list(coefficients),
@@ -153,10 +152,28 @@ def _features(selection: Selection, store: Store) -> pl.DataFrame:
             ],
             "cohens_d": effect_sizes(evidence)[features].tolist(),
             "gradient_along": (parts.decoder[features] @ selection.target.gradient).tolist(),
-            "tokens": [tokens[feature] for feature in features],
             "direction": pl.Series(parts.decoder[features].tolist(), dtype=pl.List(pl.Float32)),
         }
-    ).sort(pl.col("contribution").abs(), descending=True)
+    )
+    known = _described(features, store)
+    table = table.join(known, on="feature", how="left", maintain_order="left")
+    return table.sort(pl.col("contribution").abs(), descending=True)
+
+
+def _described(features: list[int], store: Store) -> pl.DataFrame:
+    """What the store knows of features in words; its own strongest tokens where it has no more."""
+    tokens: dict[int, list[str]] = {feature: [] for feature in features}
+    for row in store.top_tokens(features, LABEL_TOKENS).iter_rows(named=True):
+        tokens[row["feature"]].append(row["token"])
+    fired = pl.DataFrame(
+        {"feature": features, "fired": list(tokens.values())},
+        schema={"feature": pl.Int64, "fired": pl.List(pl.String)},
+    )
+    known = store.descriptions(features).select(pl.col("feature").cast(pl.Int64), *DESCRIBED)
+    known = known.with_columns(pl.col("tokens").list.eval(pl.element().struct.field("token")))
+    table = fired.join(known, on="feature", how="left")
+    stand_in = pl.when(pl.col("tokens").list.len() > 0).then("tokens").otherwise("fired")
+    return table.with_columns(tokens=stand_in).drop("fired")
 
 
 def _curves(selection: Selection) -> pl.DataFrame:
@@ -238,7 +255,7 @@ WHY_ABSENT = {
 }
 
 
-def _card(selection: Selection, store: Store) -> dict[str, Any]:
+def _card(selection: Selection, store: Store, features: pl.DataFrame | None) -> dict[str, Any]:
     bench, held_out = selection.bench, selection.held_out
     parts = selection.material.pools[selection.chosen.pooling]
     choice = selection.chosen.choice
@@ -271,6 +288,7 @@ def _card(selection: Selection, store: Store) -> dict[str, Any]:
         "features": {
             "kept": None if choice.features is None else len(choice.features),
             "of": fired or None,
+            **({} if features is None else {"largest": _largest(features)}),
         },
         "held_out": {
             **minimal.to_json(held_out.groups),
@@ -323,6 +341,12 @@ def _card(selection: Selection, store: Store) -> dict[str, Any]:
         "seconds": round(selection.seconds, 1),
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def _largest(features: pl.DataFrame) -> list[dict[str, Any]]:
+    """The features that give the vector most of its length, by name."""
+    columns = ("feature", "contribution", "label", "label_source")
+    return features.head(NAMED).select(columns).to_dicts()
 
 
 def _version(package: str) -> str:

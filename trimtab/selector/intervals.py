@@ -98,5 +98,6 @@ def ratio_estimate(
     if not base.clear_of_zero:
         return Estimate(None, reason=f"the interval of {what} includes no effect")
     means = _resampled_means(np.stack([part, whole], axis=1), groups, seed)
+    means = means[means[:, 1] != 0]  # outcomes of 0 and 1 can all be 0 in a resample
     low, high = np.quantile(means[:, 0] / means[:, 1], [0.025, 0.975])
     return Estimate(float(part.mean() / whole.mean()), float(low), float(high))

@@ -3,6 +3,6 @@
 from trimtab.store.build import build
 from trimtab.store.matrices import Differences
 from trimtab.store.sandbox import query, tables
-from trimtab.store.store import Store, open_store
+from trimtab.store.store import Store, open_store, set_descriptions
 
-__all__ = ["Differences", "Store", "build", "open_store", "query", "tables"]
+__all__ = ["Differences", "Store", "build", "open_store", "query", "set_descriptions", "tables"]

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from trimtab.errors import StoreError
+from trimtab.model.descriptions import descriptions_file, read_descriptions
 from trimtab.pairs.sample import Sample
-from trimtab.store.catalog import CATALOG
+from trimtab.store.catalog import CATALOG, DESCRIPTIONS
 from trimtab.store.files import building, write_atomically
 from trimtab.store.fingerprint import check_same, digest, fingerprint
 from trimtab.store.plan import Planned, by_task, extend_plan
@@ -55,7 +56,8 @@ def build(
         path: the store's folder; made where there is none.
         samples: pairs and signed unpaired texts of any behaviours; (behavior, id) names a sample.
         model: the model that reads them.
-        sae: encodes the activations at its own hook point; None stores pooled residuals only.
+        sae: encodes the activations at its own hook point; None stores pooled residuals only. If
+            descriptions of its features lie beside its weights, a store that has none keeps a copy.
         hook_point: without SAE, where to read; by default after the middle layer.
         chat: whether prompts go through the model's chat template.
         system: a system prompt; None leaves the template's own.
@@ -66,6 +68,7 @@ def build(
     Raises:
         StoreError: the folder holds something else or a store of another fingerprint, another
             process builds it, an id stands for two samples, or the disk is full.
+        ModelError: what lies beside the SAE as its descriptions is not that.
         KeyboardInterrupt: Ctrl-C, with a message that says how far the build is.
     """
     from trimtab.store.capture import Settings
@@ -88,11 +91,16 @@ def build(
         system=system,
         max_tokens=max_tokens,
     )
+    described = None if sae is None else descriptions_file(sae.spec)
+    if described is not None:
+        read_descriptions(described, int(fields["d_sae"]))
     _check_folder(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
         with building(path):
             _claim(path, fields)
+            if described is not None and not (path / DESCRIPTIONS).exists():
+                write_atomically(path / DESCRIPTIONS, described.read_bytes())
             plan = extend_plan(path / "plan", samples)
             tasks = by_task(plan)
             done = _valid_tasks(path / "shards", tasks, digest(fields))
@@ -150,7 +158,8 @@ def _claim(path: Path, fields: Mapping[str, str]) -> None:
     """Make the folder this fingerprint's, or refuse where it holds anything of another's."""
     old = read_header(path)
     if old is None or (old != fields and not read_markers(path / "shards")):
-        (path / CATALOG).unlink(missing_ok=True)
+        for name in (CATALOG, DESCRIPTIONS):
+            (path / name).unlink(missing_ok=True)
         content = {"fingerprint_id": digest(fields), "fingerprint": dict(fields)}
         write_atomically(path / HEADER, json.dumps(content, indent=1).encode())
     else:

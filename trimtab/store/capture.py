@@ -24,6 +24,7 @@ from trimtab.model.hook_points import HookPoint
 from trimtab.model.hooks import residuals
 from trimtab.model.language_model import LanguageModel
 from trimtab.model.render import render
+from trimtab.model.token_text import token_text
 from trimtab.store.plan import Planned
 
 if TYPE_CHECKING:
@@ -299,11 +300,6 @@ def _samples(samples: list[_Tokenised]) -> pl.DataFrame:
 
 
 def _texts(model: LanguageModel, tokens: list[int]) -> list[str]:
-    """Text of each token by itself, with the leading space that some tokenizers leave out."""
-    tokenizer = model.tokenizer
-    texts = {}
-    for token in set(tokens):
-        text = tokenizer.decode([token], clean_up_tokenization_spaces=False)
-        space = str(tokenizer.convert_ids_to_tokens(token)).startswith("▁")
-        texts[token] = f" {text}" if space and not text.startswith(" ") else text
+    """Text of each token by itself."""
+    texts = {token: token_text(model.tokenizer, [token]) for token in set(tokens)}
     return [texts[token] for token in tokens]

@@ -1,28 +1,34 @@
 """The catalog: every shard of a store in one DuckDB file, under names that a person guesses.
 
 It is built beside the old one and then moved into its place, so a reader never meets half of it or
-a lock. It holds nothing that the plan and the shards do not: it can be removed and built again.
+a lock. It holds nothing that the plan, the shards and the descriptions of the features do not: it
+can be removed and built again.
 
 Tables lie in the schema `data`, sorted so that the sort is the index; people read the views. A
 sequence is `3 * sample + kind`, with kind 0 the prompt, 1 the positive, 2 the negative completion.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import numpy as np
 import polars as pl
 
 from trimtab.errors import StoreError
+from trimtab.model.descriptions import SCHEMA, read_descriptions
 from trimtab.store.files import TEMPORARY, commit
 from trimtab.store.plan import Planned
 from trimtab.store.sandbox import query
 from trimtab.store.shards import ROW_ORDER, Marker, shard_files
 
 CATALOG = "catalog.duckdb"
+DESCRIPTIONS = "descriptions.parquet"
+"""The store's own copy of its SAE's descriptions: part of neither fingerprint nor content hash."""
 
 COLUMNS = {
     "tokens": "sequence UINTEGER, position USMALLINT, token_id UINTEGER, text VARCHAR",
@@ -61,8 +67,8 @@ texts AS (
     SELECT feature, list(text ORDER BY value DESC, text)[:5] AS top_tokens
     FROM strongest GROUP BY feature)
 SELECT feature, n_active / (SELECT count(*) FROM data.tokens WHERE position > 0) AS firing_rate,
-    n_active, n_samples, max, mean_active, top_tokens, NULL::VARCHAR AS label
-FROM seen JOIN texts USING (feature) ORDER BY feature
+    n_active, n_samples, max, mean_active, top_tokens, label, label_source
+FROM seen JOIN texts USING (feature) LEFT JOIN data.labels USING (feature) ORDER BY feature
 """
 
 # Features are zero where they have no row, and never below: zeros are the lowest ranks, all tied.
@@ -96,8 +102,8 @@ moments AS (
     FROM sums JOIN sizes USING (behavior) WHERE n_pos > 0 AND n_neg > 0)
 SELECT behavior, feature, mean_pos, mean_neg, mean_pos - mean_neg AS diff,
     (mean_pos - mean_neg) / nullif(sqrt((var_pos + var_neg) / 2), 0) AS cohens_d,
-    wins / (n_pos * n_neg) AS auc, n_pos, n_neg
-FROM moments ORDER BY behavior, feature
+    wins / (n_pos * n_neg) AS auc, n_pos, n_neg, label
+FROM moments LEFT JOIN data.labels USING (feature) ORDER BY behavior, feature
 """
 
 VIEWS = """
@@ -112,17 +118,18 @@ CREATE VIEW tokens AS
 SELECT sample_id, behavior, side, position, token_id, text
 FROM data.tokens JOIN data.sequences USING (sequence);
 CREATE VIEW activations AS
-SELECT sample_id, behavior, side, position, text AS token, feature, value
+SELECT sample_id, behavior, side, position, text AS token, feature, value, label
 FROM data.decoded JOIN data.sequences USING (sequence)
-    JOIN data.tokens USING (sequence, position);
+    JOIN data.tokens USING (sequence, position) LEFT JOIN data.labels USING (feature);
 CREATE VIEW pooled AS
-SELECT sample_id, behavior, side, feature, mean, last, max, n_active
-FROM data.pooled JOIN data.sequences USING (sequence);
+SELECT sample_id, behavior, side, feature, mean, last, max, n_active, label
+FROM data.pooled JOIN data.sequences USING (sequence) LEFT JOIN data.labels USING (feature);
 CREATE VIEW residuals AS
 SELECT sample_id, behavior, side, mean, last
 FROM data.residuals JOIN data.sequences USING (sequence);
 CREATE VIEW features AS FROM data.features;
 CREATE VIEW contrast AS FROM data.contrast;
+CREATE VIEW descriptions AS FROM data.descriptions;
 CREATE VIEW runs AS FROM data.runs;
 """
 
@@ -135,9 +142,11 @@ def build_catalog(
     markers: Mapping[str, Marker],
     content: str,
 ) -> None:
-    """Build the catalog of the store at `path` from its plan and its committed shards.
+    """Build the catalog of the store at `path` from its plan, its committed shards, and the
+    descriptions of its features if it has any.
 
-    `content` is their content hash; the catalog keeps it, so that a stale one is known as such.
+    `content` is the hash of plan and shards; the catalog keeps it, and that of the descriptions, so
+    that a stale one is known as such.
     """
     temporary = path / (CATALOG + TEMPORARY)
     _remove(temporary)  # and the log of a builder that was killed, which would be replayed
@@ -145,11 +154,12 @@ def build_catalog(
     try:
         with closing(duckdb.connect(temporary)) as connection:
             connection.execute("CREATE SCHEMA data")
-            _runs(connection, fields, fingerprint, content)
+            _runs(connection, fields, fingerprint, content, descriptions_hash(path))
             _samples(connection, plan, shard_files(path / "shards", done, "samples"))
             for table in COLUMNS:
                 files = shard_files(path / "shards", done, table)
                 _load(connection, table, fields, files)
+            _descriptions(connection, path, fields)
             connection.execute(DECODED[fields["value_dtype"]])
             connection.execute(FEATURES)
             connection.execute(CONTRAST)
@@ -166,13 +176,28 @@ def build_catalog(
 
 def catalog_content(path: Path) -> str | None:
     """Content hash that the catalog was built from; None where there is no readable catalog."""
-    if not (path / CATALOG).is_file():
-        return None
-    try:
-        content: str = query(path / CATALOG, "SELECT content FROM data.build").item()
-    except StoreError:
-        return None
+    content: str | None = _build(path).get("content")
     return content
+
+
+def catalog_is_current(path: Path, content: str) -> bool:
+    """Whether the catalog was built from this content and from the descriptions as they are."""
+    return _build(path) == {"content": content, "descriptions": descriptions_hash(path)}
+
+
+def descriptions_hash(path: Path) -> str:
+    """Sha-256, in hex, of the descriptions in the store at `path`; "" where it has none."""
+    file = path / DESCRIPTIONS
+    return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else ""
+
+
+def _build(path: Path) -> dict[str, Any]:
+    if not (path / CATALOG).is_file():
+        return {}
+    try:
+        return query(path / CATALOG, "FROM data.build").row(0, named=True)
+    except StoreError:
+        return {}
 
 
 def _remove(temporary: Path) -> None:
@@ -185,6 +210,7 @@ def _runs(
     fields: Mapping[str, str],
     fingerprint: str,
     content: str,
+    descriptions: str,
 ) -> None:
     run = {"field": list(fields), "value": list(fields.values())}
     connection.register("run", pl.DataFrame(run, schema={"field": pl.String, "value": pl.String}))
@@ -193,7 +219,25 @@ def _runs(
         [fingerprint],
     )
     connection.unregister("run")
-    connection.execute("CREATE TABLE data.build AS SELECT ?::VARCHAR AS content", [content])
+    connection.execute(
+        "CREATE TABLE data.build AS SELECT ?::VARCHAR AS content, ?::VARCHAR AS descriptions",
+        [content, descriptions],
+    )
+
+
+def _descriptions(
+    connection: duckdb.DuckDBPyConnection, path: Path, fields: Mapping[str, str]
+) -> None:
+    file = path / DESCRIPTIONS
+    described = pl.DataFrame(schema=SCHEMA)
+    if file.is_file():
+        described = read_descriptions(file, int(fields["d_sae"]))
+    connection.register("described", described)
+    connection.execute("CREATE TABLE data.descriptions AS FROM described ORDER BY feature")
+    connection.execute(
+        "CREATE VIEW data.labels AS SELECT feature, label, label_source FROM data.descriptions"
+    )
+    connection.unregister("described")
 
 
 def _samples(

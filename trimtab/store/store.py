@@ -1,5 +1,6 @@
 """A store of activations, opened to be read. Nothing here needs a model, or writes."""
 
+import io
 import json
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -9,9 +10,16 @@ from pathlib import Path
 import polars as pl
 
 from trimtab.errors import StoreError
+from trimtab.model.descriptions import check_descriptions, write_descriptions
 from trimtab.pairs.sample import Sample
-from trimtab.store.catalog import CATALOG, build_catalog, catalog_content
-from trimtab.store.files import building
+from trimtab.store.catalog import (
+    CATALOG,
+    DESCRIPTIONS,
+    build_catalog,
+    catalog_content,
+    catalog_is_current,
+)
+from trimtab.store.files import building, write_atomically
 from trimtab.store.fingerprint import digest
 from trimtab.store.matrices import Differences, Pooling, differences
 from trimtab.store.plan import plan_files, read_plan
@@ -148,6 +156,17 @@ class Store:
             {"features": [int(feature) for feature in features], "k": k},
         )
 
+    def descriptions(self, features: Sequence[int] | None = None) -> pl.DataFrame:
+        """Descriptions of features, or of all; see `trimtab.model.descriptions.SCHEMA`.
+
+        No rows where the store has none: its SAE brought none, and nobody added any.
+        """
+        return self.sql(
+            "FROM descriptions WHERE $features IS NULL OR list_contains($features, feature)"
+            " ORDER BY feature",
+            {"features": None if features is None else [int(feature) for feature in features]},
+        )
+
     def verify(self) -> list[str]:
         """Check files and numbers against each other; empty when the store is sound.
 
@@ -171,8 +190,8 @@ def read_header(path: Path) -> dict[str, str] | None:
 def open_store(path: str | Path) -> Store:
     """Open the store at `path`; no model is needed.
 
-    A catalog that is missing or older than the shards is built first, unless a builder is at work;
-    then the last catalog is read as it is.
+    A catalog that is missing, or older than what it is made of, is built first, unless a builder is
+    at work; then the last catalog is read as it is.
 
     Raises:
         StoreError: there is no store, it is damaged, or its first build has not got far enough.
@@ -181,7 +200,7 @@ def open_store(path: str | Path) -> Store:
     fields = read_header(path)
     if fields is None:
         raise StoreError(f"{path} is no store: it has no {HEADER}. Build one there first")
-    if catalog_content(path) != current_content(path):
+    if not catalog_is_current(path, current_content(path)):
         try:
             with building(path):
                 refresh_catalog(path, fields)
@@ -191,15 +210,34 @@ def open_store(path: str | Path) -> Store:
     return Store(path, fields, catalog_content(path) or "")
 
 
+def set_descriptions(path: str | Path, table: pl.DataFrame) -> Store:
+    """Give the store at `path` descriptions of its features, in place of any that it has.
+
+    Nothing runs again and no number changes: the catalog is built anew, that is all.
+
+    Raises:
+        StoreError: there is no store, or another process builds it.
+        ModelError: the table does not describe the features of the store's SAE.
+    """
+    path = Path(path)
+    fields = open_store(path).fingerprint
+    content = io.BytesIO()
+    write_descriptions(check_descriptions(table, "the table", int(fields["d_sae"])), content)
+    with building(path):
+        write_atomically(path / DESCRIPTIONS, content.getvalue())
+        refresh_catalog(path, fields)
+    return open_store(path)
+
+
 def current_content(path: Path) -> str:
     """Content hash of the plan and of all committed shards of the store at `path`."""
     return content_hash(plan_files(path / "plan"), read_markers(path / "shards"))
 
 
 def refresh_catalog(path: Path, fields: dict[str, str]) -> None:
-    """Build the catalog anew where it is not that of the committed shards. Hold the lock."""
+    """Build the catalog anew where it is not that of shards and descriptions. Hold the lock."""
     content = current_content(path)
-    if catalog_content(path) != content:
+    if not catalog_is_current(path, content):
         plan = read_plan(path / "plan")
         markers = read_markers(path / "shards")
         build_catalog(path, fields, digest(fields), plan, markers, content)

@@ -160,6 +160,13 @@ def receipt_extract(receipt: pl.DataFrame, norm: float) -> ReceiptExtract:
     )
 
 
+def labels(features: pl.DataFrame | None) -> dict[int, str]:
+    """Return the labels of features, by their numbers; none where there are none."""
+    if features is None or "label" not in features.columns:
+        return {}
+    return dict(features.drop_nulls("label").select("feature", "label").iter_rows())
+
+
 def why_not_gguf(hook_point: str) -> str | None:
     """Return why llama.cpp cannot apply a vector made for this hook point; None where it can."""
     try:
@@ -197,8 +204,3 @@ def how_it_was_made(card: Card) -> list[tuple[str, str]]:
     facts |= {f"seed of {name}": str(seed) for name, seed in card["seeds"].items()}
     facts |= {f"asked: {name}": json.dumps(value) for name, value in card["settings"].items()}
     return [(name.replace("_", " "), str(fact)) for name, fact in facts.items()]
-
-
-def visible(token: str) -> str:
-    """Return a token's text with line breaks and tabs made visible; spaces stay."""
-    return token.replace("\n", "⏎").replace("\r", "␍").replace("\t", "⇥")

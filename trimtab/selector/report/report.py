@@ -10,6 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, UndefinedErro
 from markupsafe import Markup
 
 from trimtab.errors import VectorError
+from trimtab.model.descriptions import visible
 from trimtab.selector.folder import CARD, TABLES, read_card, tables
 from trimtab.selector.intervals import Estimate
 from trimtab.selector.report import contents, figures
@@ -93,6 +94,7 @@ def _shown(folder: Path, card: dict[str, Any], frames: dict[str, pl.DataFrame]) 
         "judged": samples["usefulness"].count(),
         "texts": {row["sample_id"]: row for row in samples.drop("direction").iter_rows(named=True)},
         "features": None if features is None else features.drop("direction").to_dicts(),
+        "labels": contents.labels(features),
         "replies": contents.side_by_side(frames["replies"]),
         "receipt": contents.receipt_extract(frames["receipt"], card["norm"]),
         "why_not_gguf": contents.why_not_gguf(card["hook_point"]),
@@ -161,7 +163,7 @@ def _environment() -> Environment:
         "estimate": estimate,
         "unbroken": _unbroken,
         "shortened": _shortened,
-        "visible": contents.visible,
+        "visible": visible,
         "quoted": shlex.quote,
     }
     return environment
