@@ -27,7 +27,7 @@ from transformers import (
 
 from trimtab.errors import ModelError
 from trimtab.model.default import default_model_file
-from trimtab.model.descriptions import SCHEMA
+from trimtab.model.features.descriptions import SCHEMA
 from trimtab.model.hook_points import HookPoint
 from trimtab.model.language_model import LanguageModel, load_model
 from trimtab.model.sae import SAE, load_sae

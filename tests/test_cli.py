@@ -15,7 +15,7 @@ from gguf import GGUFReader
 from typer.testing import CliRunner
 
 from trimtab.cli import app
-from trimtab.model.descriptions import FILE, write_descriptions
+from trimtab.model.features.descriptions import FILE, write_descriptions
 from trimtab.model.language_model import LanguageModel
 from trimtab.model.sae import SAE
 from trimtab.steering.formats import safetensors

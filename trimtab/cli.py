@@ -191,7 +191,7 @@ def describe(
 
     Stores that are built later with an SAE whose folder holds its descriptions show them.
     """
-    from trimtab.model.descriptions import FILE, write_descriptions
+    from trimtab.model.features.descriptions import FILE, write_descriptions
 
     if out is None and not Path(sae).is_dir():
         raise typer.BadParameter("is needed where the SAE is no folder", param_hint="--out")
@@ -200,8 +200,8 @@ def describe(
         raise ModelError(f"{out} exists already; name another file, or remove it first")
     if not out.parent.is_dir():
         raise ModelError(f"{out.parent} is no folder; make it first, or name another --out")
-    from trimtab.model.describe import describe as describe_features
     from trimtab.model.documents import windows
+    from trimtab.model.features.describe import describe as describe_features
     from trimtab.model.language_model import load_model
     from trimtab.model.sae import load_sae
 
@@ -228,7 +228,7 @@ def feature(
     json_: JsonOption = False,
 ) -> None:
     """Show what features fire on, what they promote, and where they are strongest."""
-    from trimtab.model.feature_card import feature_card
+    from trimtab.model.features.card import feature_card
     from trimtab.selector.described import describe_features
 
     rows = describe_features(numbers, of)
@@ -487,7 +487,7 @@ def _print_card(card: Mapping[str, Any], folder: Path, as_json: bool) -> None:
     if as_json:
         _print_json(card)
         return
-    from trimtab.model.feature_card import feature_table
+    from trimtab.model.features.card import feature_table
     from trimtab.selector.described import labelled_features
     from trimtab.selector.report import found, reply_to_show
 

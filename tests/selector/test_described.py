@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from trimtab.errors import ModelError
-from trimtab.model.descriptions import FILE, write_descriptions
+from trimtab.model.features.descriptions import FILE, write_descriptions
 from trimtab.selector.described import describe_features, labelled_features
 from trimtab.steering.formats.stored import VECTOR_FILE
 
@@ -38,7 +38,7 @@ def test_where_nothing_is_described_it_is_said(
 ) -> None:
     with pytest.raises(ModelError, match=rf"{tmp_path} has no descriptions of features; `trimtab"):
         describe_features([0], tmp_path)
-    monkeypatch.setattr("trimtab.model.descriptions.default_sae_folder", lambda: tmp_path)
+    monkeypatch.setattr("trimtab.model.features.descriptions.default_sae_folder", lambda: tmp_path)
     with pytest.raises(ModelError, match="the packaged SAE has no descriptions"):
         describe_features([0], None)
     write_descriptions(descriptions(2), tmp_path / FILE)

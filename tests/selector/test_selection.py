@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from trimtab.errors import SelectionError, VectorError
-from trimtab.model.descriptions import relabel
+from trimtab.model.features.descriptions import relabel
 from trimtab.model.hook_points import HookPoint
 from trimtab.model.language_model import LanguageModel
 from trimtab.model.sae import SAE

@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from trimtab.errors import ModelError
-from trimtab.model.descriptions import FILE, relabel, write_descriptions
+from trimtab.model.features.descriptions import FILE, relabel, write_descriptions
 from trimtab.model.language_model import LanguageModel
 from trimtab.model.sae import SAE
 from trimtab.pairs.sample import Sample

@@ -7,7 +7,7 @@ from typing import Any
 import polars as pl
 
 from trimtab.errors import ModelError
-from trimtab.model.descriptions import descriptions_file, read_descriptions
+from trimtab.model.features.descriptions import descriptions_file, read_descriptions
 from trimtab.selector.folder import tables
 from trimtab.steering.formats.stored import VECTOR_FILE
 from trimtab.store import open_store

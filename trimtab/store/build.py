@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from trimtab.errors import StoreError
-from trimtab.model.descriptions import descriptions_file, read_descriptions
+from trimtab.model.features.descriptions import descriptions_file, read_descriptions
 from trimtab.pairs.sample import Sample
 from trimtab.store.catalog import CATALOG, DESCRIPTIONS
 from trimtab.store.files import building, write_atomically

@@ -20,7 +20,7 @@ import numpy as np
 import polars as pl
 
 from trimtab.errors import StoreError
-from trimtab.model.descriptions import SCHEMA, read_descriptions
+from trimtab.model.features.descriptions import SCHEMA, read_descriptions
 from trimtab.store.files import TEMPORARY, commit
 from trimtab.store.plan import Planned
 from trimtab.store.sandbox import query

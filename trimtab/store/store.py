@@ -10,7 +10,7 @@ from pathlib import Path
 import polars as pl
 
 from trimtab.errors import StoreError
-from trimtab.model.descriptions import check_descriptions, write_descriptions
+from trimtab.model.features.descriptions import check_descriptions, write_descriptions
 from trimtab.pairs.sample import Sample
 from trimtab.store.catalog import (
     CATALOG,
@@ -157,7 +157,7 @@ class Store:
         )
 
     def descriptions(self, features: Sequence[int] | None = None) -> pl.DataFrame:
-        """Descriptions of features, or of all; see `trimtab.model.descriptions.SCHEMA`.
+        """Descriptions of features, or of all; see `trimtab.model.features.descriptions.SCHEMA`.
 
         No rows where the store has none: its SAE brought none, and nobody added any.
         """

@@ -10,7 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, UndefinedErro
 from markupsafe import Markup
 
 from trimtab.errors import VectorError
-from trimtab.model.descriptions import visible
+from trimtab.model.features.descriptions import visible
 from trimtab.selector.folder import CARD, TABLES, read_card, tables
 from trimtab.selector.intervals import Estimate
 from trimtab.selector.report import contents, figures

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trimtab.errors import ModelError
-from trimtab.model.descriptions import (
+from trimtab.model.features.descriptions import (
     FILE,
     SCHEMA,
     descriptions_file,
@@ -120,9 +120,9 @@ def test_reading_needs_no_torch(tmp_path: Path, descriptions: Make) -> None:
     write_descriptions(descriptions(3), tmp_path / FILE)
     code = (
         "import sys; from pathlib import Path;"
-        "from trimtab.model.descriptions import read_descriptions, relabel;"
-        "from trimtab.model.feature_card import feature_card;"
-        "from trimtab.model.labels import automatic_label;"
+        "from trimtab.model.features.descriptions import read_descriptions, relabel;"
+        "from trimtab.model.features.card import feature_card;"
+        "from trimtab.model.features.labels import automatic_label;"
         "relabel(read_descriptions(Path(sys.argv[1]), 3), {1: 'x'}, 'y');"
         "print(sorted({'torch', 'transformers', 'sae_lens'} & set(sys.modules)))"
     )

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from trimtab.errors import ModelError
-from trimtab.model.describe import describe
-from trimtab.model.descriptions import AUTOMATIC, SCHEMA, check_descriptions
 from trimtab.model.families import find_final_norm
+from trimtab.model.features.describe import describe
+from trimtab.model.features.descriptions import AUTOMATIC, SCHEMA, check_descriptions
+from trimtab.model.features.labels import NEVER
 from trimtab.model.hook_points import HookPoint
-from trimtab.model.labels import NEVER
 from trimtab.model.language_model import LanguageModel
 from trimtab.model.sae import SAE
 
@@ -163,7 +163,7 @@ def test_where_the_text_is_long_enough_tokens_that_it_never_uses_are_not_promote
     windows: list[tuple[str, list[int]]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("trimtab.model.describe.TELLING", 0.01)
+    monkeypatch.setattr("trimtab.model.features.describe.TELLING", 0.01)
     table = described(tiny_model, sae, windows)
     used = {tiny_model.tokenizer.decode([t]) for _, window in windows for t in window[1:]}
     assert set(table["promotes"].explode()) | set(table["suppresses"].explode()) <= used

@@ -2,8 +2,8 @@
 
 A row a feature says what it fires on and what it does to the prediction, without a language model's
 help. Shares are of the feature's whole activation mass, summed over the text that was read, without
-first tokens, attention sinks and openings that texts have in common. `trimtab.model.describe`
-computes the table; reading it needs no torch. It changes no number of a store or a vector.
+first tokens, attention sinks and openings that texts have in common. `describe` computes the table;
+reading it needs no torch. It changes no number of a store or a vector.
 """
 
 from collections.abc import Mapping

@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from trimtab.model.descriptions import visible
+from trimtab.model.features.descriptions import visible
 
 LONGEST = 40  # letters of a label
 MOST = 0.6  # share of the activation that a word, a part or a neighbour must have

@@ -7,8 +7,8 @@ import polars as pl
 import pytest
 from rich.console import Console, RenderableType
 
-from trimtab.model.descriptions import relabel
-from trimtab.model.feature_card import feature_card, feature_table
+from trimtab.model.features.card import feature_card, feature_table
+from trimtab.model.features.descriptions import relabel
 
 Make = Callable[..., pl.DataFrame]
 HOSTILE = " [bold]x[/bold]\x1b[31m\u202e[link=file:///etc]\n[/]"

@@ -8,9 +8,9 @@ from torch import Tensor
 from torch.nn.functional import pad as pad_ends
 
 from trimtab.model.batch import Batch, pad
+from trimtab.model.features.parts import PARTS, Parts
+from trimtab.model.features.running import Strongest, Sums
 from trimtab.model.hooks import residuals
-from trimtab.model.parts import PARTS, Parts
-from trimtab.model.running import Strongest, Sums
 
 if TYPE_CHECKING:
     from trimtab.model.language_model import LanguageModel

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from trimtab.model.parts import BEGINNING, PARTS, Parts
+from trimtab.model.features.parts import BEGINNING, PARTS, Parts
 
 TEXTS = [
     "The",

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trimtab.model.labels import LONGEST, NEVER, RAREST_FIRST, automatic_label
-from trimtab.model.parts import PARTS
+from trimtab.model.features.labels import LONGEST, NEVER, RAREST_FIRST, automatic_label
+from trimtab.model.features.parts import PARTS
 
 NONSENSE = ["ond", " q", "zz", " tre", "pl", " vex", "um", " ish"]
 

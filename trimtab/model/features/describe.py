@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from trimtab.errors import ModelError
-from trimtab.model.descriptions import AUTOMATIC, SCHEMA
-from trimtab.model.firing import BEFORE, Firing, Window
-from trimtab.model.labels import automatic_label
-from trimtab.model.parts import PARTS
-from trimtab.model.promoted import promoted
-from trimtab.model.running import Sums
+from trimtab.model.features.descriptions import AUTOMATIC, SCHEMA
+from trimtab.model.features.firing import BEFORE, Firing, Window
+from trimtab.model.features.labels import automatic_label
+from trimtab.model.features.parts import PARTS
+from trimtab.model.features.promoted import promoted
+from trimtab.model.features.running import Sums
 from trimtab.model.token_text import token_text, vocabulary
 
 if TYPE_CHECKING:

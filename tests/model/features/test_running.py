@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trimtab.model.running import Strongest, Sums
+from trimtab.model.features.running import Strongest, Sums
 
 N = 3
 activation = st.tuples(

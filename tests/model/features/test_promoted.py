@@ -9,8 +9,8 @@ from torch import Tensor
 
 from trimtab.errors import ModelError
 from trimtab.model.families import find_final_norm
+from trimtab.model.features.promoted import promoted, through_norm
 from trimtab.model.language_model import LanguageModel
-from trimtab.model.promoted import promoted, through_norm
 from trimtab.model.sae import SAE
 
 

@@ -11,7 +11,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from trimtab.model.descriptions import AUTOMATIC, visible
+from trimtab.model.features.descriptions import AUTOMATIC, visible
 
 
 def feature_card(row: Mapping[str, Any]) -> RenderableType:
