@@ -166,7 +166,7 @@ def measure(sae: SAE, reading: Reading) -> dict[str, Any]:
         "explained_variance": 1 - error / variance,
         "l0": float(fired.sum()) / n,
         "norm_ratio": y_norm / x_norm,
-        "reconstruction_bias": square / product,
+        "reconstruction_bias": square / product if product else None,
         "silent": int((fired == 0).sum()),
         "dense": int((fired > DENSE * n).sum()),
         "cross_entropy": entropy,
@@ -198,7 +198,7 @@ def decoder_cosines(sae: SAE) -> dict[str, float]:
 
     Many near 1 mean features that are split or doubled.
     """
-    rows = normalize(sae.W_dec.float())
+    rows = normalize(sae.W_dec.detach().float())
     largest = []
     for start in range(0, len(rows), 1024):
         cosines = rows[start : start + 1024] @ rows.T
