@@ -77,3 +77,12 @@ def test_fewer_positive_scores_than_asked_for_are_all_active() -> None:
     score = torch.tensor([[1.0, -1.0, 0.0], [-2.0, 3.0, -1.0]])
     rows, columns = _active(score, 5, before=9.0)
     assert list(zip(rows.tolist(), columns.tolist(), strict=True)) == [(0, 0), (1, 1)]
+
+
+def test_the_benchmark_times_both_on_the_same_steps(capsys: pytest.CaptureFixture[str]) -> None:
+    from experiments.benchmarks.sparse_step import benchmark
+
+    benchmark(width=WIDTH, d_model=32, k=5, batch=64, rounds=1)
+    printed = capsys.readouterr().out
+    assert "ratio" in printed
+    assert float(printed.split("steps ")[-1].split()[0]) < 1e-4

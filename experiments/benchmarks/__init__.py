@@ -1,0 +1,1 @@
+"""Ratios of two things measured in one run, on the same work, with the same numbers out."""
