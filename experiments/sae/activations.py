@@ -19,8 +19,8 @@ from trimtab.model.batch import pad
 from trimtab.model.hook_points import HookPoint
 from trimtab.model.hooks import residuals
 from trimtab.model.language_model import LanguageModel
+from trimtab.model.sinks import text_tokens
 
-SINK_FACTOR = 3.5  # a token this many times the median norm is a sink
 SHARD_TOKENS = 32_768  # what a stop loses at most: under a minute of a CPU
 BATCH_TOKENS = 2_048  # of one forward pass on a CPU; more spills its caches
 
@@ -92,9 +92,7 @@ def collect(
         chosen = [order.pop() for _ in range(min(len(order), max(1, batch_tokens // longest)))]
         batch = pad([windows[i] for i in chosen], "right", model.pad_id, model.device)
         seen = residuals(model, batch.input_ids, batch.attention_mask, [point])[point].float()
-        tokens = batch.attention_mask.bool()
-        norms = seen.norm(dim=-1)
-        use = tokens & (norms < SINK_FACTOR * norms[tokens].median())
+        use = text_tokens(seen, batch.attention_mask)
         for row, i in enumerate(chosen):
             use[row, : fresh[i]] = False
         kept.append(seen[use].cpu())

@@ -23,13 +23,13 @@ from rich.table import Table
 from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
-from experiments.sae.activations import SINK_FACTOR
 from trimtab.model.batch import Batch, pad
 from trimtab.model.documents import windows
 from trimtab.model.hook_points import HookPoint
 from trimtab.model.hooks import edit, residuals
 from trimtab.model.language_model import LanguageModel, load_model
 from trimtab.model.sae import SAE, load_sae
+from trimtab.model.sinks import text_tokens
 
 ROWS = 8  # windows of one forward pass
 DENSE = 0.1  # a feature that fires on more of the tokens than this is dense
@@ -111,9 +111,7 @@ def read(model: LanguageModel, point: HookPoint, ids: Sequence[Sequence[int]]) -
     activations, uses = [], []
     for batch in track(batches, "reading"):
         x = residuals(model, batch.input_ids, batch.attention_mask, [point])[point].float()
-        tokens = batch.attention_mask.bool()
-        norms = x.norm(dim=-1)
-        use = tokens & (norms < SINK_FACTOR * norms[tokens].median())
+        use = text_tokens(x, batch.attention_mask)
         use[:, 0] = False
         activations.append(x)
         uses.append(use)

@@ -20,6 +20,7 @@ from trimtab.errors import ModelError
 from trimtab.model.hook_points import parse_hook_point
 from trimtab.model.language_model import LanguageModel
 from trimtab.model.sae import load_sae
+from trimtab.model.sinks import SINK_FACTOR
 
 POINT = "blocks.1.hook_resid_post"
 RECIPE = Recipe(
@@ -61,7 +62,7 @@ def test_activations_leave_out_first_tokens_sinks_and_what_a_prefix_repeats(
     assert len(alone) <= 4
     assert len(both) <= 4 + 2
     norms = both.norm(dim=1)
-    assert float(norms.max()) < 2 * activations.SINK_FACTOR * float(norms.median())
+    assert float(norms.max()) < 2 * SINK_FACTOR * float(norms.median())
     assert all(bool((both - row).norm(dim=1).min() < 1e-4) for row in alone[-2:])
 
 

@@ -4,19 +4,18 @@ from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 from torch.nn.functional import pad as pad_ends
 
-from trimtab.model.batch import Batch, pad
+from trimtab.model.batch import pad
 from trimtab.model.features.parts import PARTS, Parts
 from trimtab.model.features.running import Strongest, Sums
 from trimtab.model.hooks import residuals
+from trimtab.model.sinks import text_tokens
 
 if TYPE_CHECKING:
     from trimtab.model.language_model import LanguageModel
     from trimtab.model.sae import SAE
 
-SINK_FACTOR = 3.5  # a token this many times the median norm is an attention sink
 BEFORE, AFTER = 10, 5  # tokens of a context
 ALIKE = 4  # two contexts of a feature must not agree in so many tokens before it, and in its token
 KNOWN_PREFIXES = 1 << 18  # enough to know what all texts begin with, a chat template's opening
@@ -76,7 +75,7 @@ class Firing:
             [sae.hook_point],
             position_ids=batch.position_ids,
         )[sae.hook_point].float()
-        use = _usable(seen, batch)
+        use = text_tokens(seen, batch.attention_mask)
         for row, (_, window) in enumerate(group):
             use[row, : self._first_new(window)] = False
         rows, positions = (index.cpu() for index in use.nonzero(as_tuple=True))
@@ -121,11 +120,3 @@ class Firing:
                     break
                 self._prefixes.add(prefix)
         return max(1, len(ids) if first is None else first)
-
-
-def _usable(seen: Tensor, batch: Batch) -> Tensor:
-    """Tokens `(batch, seq)` that are neither pads nor attention sinks."""
-    tokens = batch.attention_mask.bool().to(seen.device)
-    norms = seen.norm(dim=-1)
-    usable: Tensor = tokens & (norms < SINK_FACTOR * norms[tokens].median())
-    return usable
