@@ -44,6 +44,7 @@ def evaluate(
     ] = None,
     source: Annotated[list[str] | None, typer.Option(help="Of the corpus, only these.")] = None,
     contexts: Annotated[int, typer.Option(help="Windows of each text.")] = 64,
+    skip: Annotated[int, typer.Option(help="Windows before them, by which SAEs were chosen.")] = 0,
     length: Annotated[int, typer.Option(help="Tokens a window.")] = 256,
     model: Annotated[str | None, typer.Option(help="As in `trimtab build`.")] = None,
 ) -> None:
@@ -52,11 +53,12 @@ def evaluate(
     loaded = load_model(model)
     texts: dict[str, list[list[int]]] = {}
     if text:
-        texts[text.name] = plain_windows(loaded, text.read_text(encoding="utf-8"), contexts, length)
+        every = plain_windows(loaded, text.read_text(encoding="utf-8"), skip + contexts, length)
+        texts[text.name] = every[skip:]
     if held_out:
         stream = windows([held_out], loaded, length=length, part="held_out")
         wanted = (ids for name, ids in stream if not source or name in source)
-        texts[held_out.name] = list(islice(wanted, contexts))
+        texts[held_out.name] = list(islice(wanted, skip, skip + contexts))
     for name, ids in texts.items():
         readings: dict[HookPoint, Reading] = {}
         for spec in saes:
