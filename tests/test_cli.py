@@ -135,6 +135,13 @@ def test_sql_answers_in_a_table_json_and_csv(workplace: Path) -> None:
     assert len(of_all) == 5
 
 
+def test_sql_shows_what_a_terminal_would_obey_and_takes_no_markup(workplace: Path) -> None:
+    shown = fine("sql", workplace / "store", "SELECT chr(27) || '[31mred' AS text, '[/x]'")
+    assert "\x1b[31m" not in shown
+    assert "\N{REPLACEMENT CHARACTER}[31mred" in shown
+    assert "[/x]" in shown
+
+
 def test_sql_reaches_a_vectors_tables(workplace: Path) -> None:
     query = "SELECT count(*) AS n FROM receipt JOIN samples USING (sample_id) WHERE kept"
     (row,) = json.loads(fine("sql", workplace / "vector", query, "--json"))

@@ -200,6 +200,8 @@ def describe(
         raise ModelError(f"{out} exists already; name another file, or remove it first")
     if not out.parent.is_dir():
         raise ModelError(f"{out.parent} is no folder; make it first, or name another --out")
+    if missing := [file for file in text if not file.is_file()]:
+        raise ModelError(f"{missing[0]} is no file")
     from trimtab.model.documents import windows
     from trimtab.model.features.describe import describe as describe_features
     from trimtab.model.language_model import load_model
@@ -523,9 +525,13 @@ def _print_rows(rows: pl.DataFrame, as_json: bool, as_csv: bool) -> None:
     elif as_csv:
         typer.echo(rows.write_csv(), nl=False)
     else:
-        table = Table(*rows.columns)
+        from trimtab.model.features.descriptions import visible
+
+        table = Table()
+        for column in rows.columns:
+            table.add_column(Text(visible(column)))
         for row in rows.iter_rows():
-            table.add_row(*(Text(str(_round(value))) for value in row))
+            table.add_row(*(Text(visible(str(_round(value)))) for value in row))
         Console().print(table)
 
 

@@ -48,7 +48,8 @@ def evaluate(
     length: Annotated[int, typer.Option(help="Tokens a window.")] = 256,
     model: Annotated[str | None, typer.Option(help="As in `trimtab build`.")] = None,
 ) -> None:
-    """Measure every SAE on every text; what `--out` holds already is not measured again."""
+    """Measure every SAE on every text; what `--out` holds of these weights is not done again."""
+    settings = {"contexts": contexts, "skip": skip, "length": length, "sources": source}
     results: dict[str, Any] = json.loads(out.read_text()) if out.exists() else {}
     loaded = load_model(model)
     texts: dict[str, list[list[int]]] = {}
@@ -62,16 +63,18 @@ def evaluate(
     for name, ids in texts.items():
         readings: dict[HookPoint, Reading] = {}
         for spec in saes:
-            if name in results.get(spec, {}):
-                continue
             sae = load_sae(spec, loaded)
             if sae is None:
                 raise typer.BadParameter("'none' is no SAE to evaluate")
+            sha256 = sae.fingerprint()["sae_sha256"]
+            if results.get(spec, {}).get("sae_sha256") != sha256:
+                results[spec] = {"sae_sha256": sha256, "decoder_cosines": decoder_cosines(sae)}
+            if results[spec].get(name, {}).get("windows") == settings:
+                continue
             point = sae.hook_point
             if point not in readings:
                 readings[point] = read(loaded, point, ids)
-            results.setdefault(spec, {"decoder_cosines": decoder_cosines(sae)})
-            results[spec][name] = measure(sae, readings[point])
+            results[spec][name] = {"windows": settings, **measure(sae, readings[point])}
             out.write_text(json.dumps(results, indent=1), encoding="utf-8")
     Console().print(_table(results))
 
@@ -217,7 +220,7 @@ def _table(results: dict[str, Any]) -> Table:
     table = Table("SAE", "text", "explained", "L0", "CE ÷ zero", "CE ÷ mean", "silent", "dense")
     for spec, found in results.items():
         for name, row in found.items():
-            if name != "decoder_cosines":
+            if name not in ("sae_sha256", "decoder_cosines"):
                 values = (
                     f"{row['explained_variance']:.4f}",
                     f"{row['l0']:.1f}",

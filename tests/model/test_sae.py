@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -304,10 +305,12 @@ def test_the_packaged_sae_is_small_and_says_where_it_comes_from() -> None:
 def test_every_feature_of_the_packaged_sae_is_described() -> None:
     described = read_descriptions(default_sae_folder() / "features.parquet", 9216)
     assert described["feature"].to_list() == list(range(9216))
-    assert described["label"].str.len_chars().min() > 0
-    assert (described["contexts"].list.len() == 0).sum() < 10  # they fire on what is not quoted
+    assert described["label"].str.len_chars().all()
+    assert (
+        described.filter(pl.col("contexts").list.len() == 0).height < 300
+    )  # they fire on what is not quoted
     quoted = described["contexts"].explode().struct.field("source").unique()
-    licensed = {"english-novels", "factbook", "openstax", "gpteacher", "hh-rlhf"}
+    licensed = {"english-novels", "factbook", "openstax", "gpteacher"}
     assert set(quoted.drop_nulls()) <= licensed  # public domain, CC-BY or MIT
 
 
