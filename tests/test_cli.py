@@ -11,6 +11,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+import typer
 from gguf import GGUFReader
 from typer.testing import CliRunner
 
@@ -23,8 +24,8 @@ from trimtab.steering.formats.stored import VECTOR_FILE
 from trimtab.steering.generation import generate, read_prompts
 
 COMMANDS = {
-    "demo", "build", "describe", "feature", "info", "sql", "verify", "select", "steer", "export",
-    "report",
+    "demo", "build", "describe", "feature", "info", "labels", "sql", "verify", "select", "steer",
+    "export", "report", "tokens",
 }  # fmt: skip
 SYSTEM = "The lazy dog says no."
 WORDS = ("think", "should", "rather", "course", "quick", "brown", "lazy", "answer", "agree")
@@ -86,8 +87,8 @@ def workplace(
 
 
 def test_the_commands_are_those_that_are_promised() -> None:
-    found = {(c.name or c.callback.__name__) for c in app.registered_commands if c.callback}
-    assert found == COMMANDS
+    command = typer.main.get_command(app)
+    assert set(command.commands) == COMMANDS  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("command", sorted(COMMANDS))
@@ -133,6 +134,13 @@ def test_sql_answers_in_a_table_json_and_csv(workplace: Path) -> None:
     assert "positive" in fine("sql", workplace / "store", query)
     of_all = json.loads(fine("sql", workplace / "store", "FROM samples", "--json", "--max-rows", 5))
     assert len(of_all) == 5
+
+
+def test_sql_shows_what_a_terminal_would_obey_and_takes_no_markup(workplace: Path) -> None:
+    shown = fine("sql", workplace / "store", "SELECT chr(27) || '[31mred' AS text, '[/x]'")
+    assert "\x1b[31m" not in shown
+    assert "\N{REPLACEMENT CHARACTER}[31mred" in shown
+    assert "[/x]" in shown
 
 
 def test_sql_reaches_a_vectors_tables(workplace: Path) -> None:
@@ -306,6 +314,10 @@ def test_a_mistake_in_sql_is_told_in_duckdbs_own_words(workplace: Path, what: st
         ("describe", "release/id", "text.txt"),
         ("feature", "-1"),
         ("feature",),
+        ("tokens",),
+        ("tokens", "text", "--sample", "pair-1"),
+        ("tokens", "--sample", "pair-1"),
+        ("labels", "export", "store", "--out", "v", "--format", "onnx"),
         ("nonsense",),
     ],
 )
