@@ -5,7 +5,7 @@
 1. Once a behaviour: the split by group, the activations that are encoded, the gradient, the
    unsteered model and the dense vector (see `experiments.sae.yardstick`).
 2. Per SAE its vectors: the mean difference of the pairs to select through all of its features, and
-   through the best 20. No choice sees the pairs to report.
+   through the best 20, and through 20 at random. No choice sees the pairs to report.
 3. Every vector is scaled to the same damage; then its margin effect on the pairs to report and its
    behaviour rate on the open questions are measured.
 
@@ -46,9 +46,10 @@ DAMAGE_TEXTS = 24  # 768 tokens; measured two or three times a vector
 VECTORS: dict[str, tuple[str, int | None]] = {
     "full": ("norm", None),
     "best 20": ("influence", 20),
+    "random 20": ("random", 20),
 }
 """An SAE's vectors: which ranker chooses their features, and how many. Without a limit, every
-feature whose mean differs is in."""
+feature whose mean differs is in. As many at random, among those that fire, are the control."""
 
 ESTIMATES = ("effect", "effect_share", "effect_beyond_dense", "rate", "rate_beyond_dense")
 SCHEMA: dict[str, Any] = {

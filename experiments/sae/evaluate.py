@@ -44,32 +44,37 @@ def evaluate(
     ] = None,
     source: Annotated[list[str] | None, typer.Option(help="Of the corpus, only these.")] = None,
     contexts: Annotated[int, typer.Option(help="Windows of each text.")] = 64,
+    skip: Annotated[int, typer.Option(help="Windows before them, by which SAEs were chosen.")] = 0,
     length: Annotated[int, typer.Option(help="Tokens a window.")] = 256,
     model: Annotated[str | None, typer.Option(help="As in `trimtab build`.")] = None,
 ) -> None:
-    """Measure every SAE on every text; what `--out` holds already is not measured again."""
+    """Measure every SAE on every text; what `--out` holds of these weights is not done again."""
+    settings = {"contexts": contexts, "skip": skip, "length": length, "sources": source}
     results: dict[str, Any] = json.loads(out.read_text()) if out.exists() else {}
     loaded = load_model(model)
     texts: dict[str, list[list[int]]] = {}
     if text:
-        texts[text.name] = plain_windows(loaded, text.read_text(encoding="utf-8"), contexts, length)
+        every = plain_windows(loaded, text.read_text(encoding="utf-8"), skip + contexts, length)
+        texts[text.name] = every[skip:]
     if held_out:
         stream = windows([held_out], loaded, length=length, part="held_out")
         wanted = (ids for name, ids in stream if not source or name in source)
-        texts[held_out.name] = list(islice(wanted, contexts))
+        texts[held_out.name] = list(islice(wanted, skip, skip + contexts))
     for name, ids in texts.items():
         readings: dict[HookPoint, Reading] = {}
         for spec in saes:
-            if name in results.get(spec, {}):
-                continue
             sae = load_sae(spec, loaded)
             if sae is None:
                 raise typer.BadParameter("'none' is no SAE to evaluate")
+            sha256 = sae.fingerprint()["sae_sha256"]
+            if results.get(spec, {}).get("sae_sha256") != sha256:
+                results[spec] = {"sae_sha256": sha256, "decoder_cosines": decoder_cosines(sae)}
+            if results[spec].get(name, {}).get("windows") == settings:
+                continue
             point = sae.hook_point
             if point not in readings:
                 readings[point] = read(loaded, point, ids)
-            results.setdefault(spec, {"decoder_cosines": decoder_cosines(sae)})
-            results[spec][name] = measure(sae, readings[point])
+            results[spec][name] = {"windows": settings, **measure(sae, readings[point])}
             out.write_text(json.dumps(results, indent=1), encoding="utf-8")
     Console().print(_table(results))
 
@@ -215,7 +220,7 @@ def _table(results: dict[str, Any]) -> Table:
     table = Table("SAE", "text", "explained", "L0", "CE ÷ zero", "CE ÷ mean", "silent", "dense")
     for spec, found in results.items():
         for name, row in found.items():
-            if name != "decoder_cosines":
+            if name not in ("sae_sha256", "decoder_cosines"):
                 values = (
                     f"{row['explained_variance']:.4f}",
                     f"{row['l0']:.1f}",

@@ -58,6 +58,9 @@ def read_recipe(file: Path) -> Recipe:
     known = {f.name for f in fields(Recipe)}
     if unknown := sorted(set(values) - known):
         raise ModelError(f"recipe {file}: {', '.join(unknown)} unknown; known: {sorted(known)}")
+    numbers = ("width", "k", "tokens", "batch", "lr", "held_out")
+    if words := [name for name in numbers if isinstance(values.get(name, 0), str | bool)]:
+        raise ModelError(f"recipe {file}: {', '.join(words)} must be a number")
     try:
         recipe = Recipe(**values)
     except TypeError as error:
@@ -66,6 +69,21 @@ def read_recipe(file: Path) -> Recipe:
         raise ModelError(f"recipe {file}: architecture {recipe.architecture!r} is neither kind")
     if (recipe.architecture == "matryoshka_batchtopk") != bool(recipe.inner_widths):
         raise ModelError(f"recipe {file}: inner_widths and matryoshka_batchtopk go together")
+    for name, fits in (
+        ("width", recipe.width > 0),
+        ("k", 0 < recipe.k <= recipe.width),
+        ("batch", recipe.batch > 0),
+        ("lr", recipe.lr > 0),
+        ("held_out", 0 <= recipe.held_out < 1),
+        ("share", all(0 <= part <= 1 for part in recipe.share.values())),
+        ("inner_widths", recipe.inner_widths == _ascending(recipe.inner_widths, recipe.width)),
+    ):
+        if not fits:
+            raise ModelError(f"recipe {file}: {name} = {getattr(recipe, name)} cannot be")
     if recipe.tokens < recipe.batch:
         raise ModelError(f"recipe {file}: {recipe.tokens} tokens make no batch of {recipe.batch}")
     return recipe
+
+
+def _ascending(widths: list[int], below: int) -> list[int]:
+    return sorted({width for width in widths if 0 < width < below})

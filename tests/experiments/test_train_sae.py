@@ -22,6 +22,7 @@ from trimtab.model.language_model import LanguageModel
 from trimtab.model.sae import load_sae
 from trimtab.model.sinks import SINK_FACTOR
 
+BARE = 'architecture = "batchtopk"\nhook_point = "x"\nwidth = 9\ntokens = 9999'
 POINT = "blocks.1.hook_resid_post"
 RECIPE = Recipe(
     architecture="batchtopk",
@@ -180,6 +181,14 @@ def test_a_cache_of_other_activations_is_refused(
             'architecture = "batchtopk"\nhook_point = "x"\nwidth = 9\nk = 1\ntokens = 9999\n'
             "inner_widths = [3]",
             "go together",
+        ),
+        (f"{BARE}\nk = 10", "k = 10 cannot be"),
+        (f"{BARE}\nk = 'many'", "k must be a number"),
+        (f"{BARE}\nk = 2\nbatch = 0", "batch = 0 cannot be"),
+        (f"{BARE}\nk = 2\nheld_out = 2.0", "held_out = 2.0 cannot be"),
+        (
+            BARE.replace("batchtopk", "matryoshka_batchtopk") + "\nk = 2\ninner_widths = [12]",
+            r"inner_widths = \[12\] cannot be",
         ),
     ],
 )

@@ -1,7 +1,8 @@
 """Text and chats, streamed from files as token windows; some documents are held out for judging.
 
 Whether a document is held out, and whether it is kept at all, follows from a hash of its line: no
-state, no list of names, the same answer in every run, and two copies always on the same side.
+state, no list of names, the same answer in every run, and two lines that are equal always on the
+same side. A text that comes back in another wrapping, as in P3's templates, may be on both.
 """
 
 import gzip
