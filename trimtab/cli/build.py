@@ -21,7 +21,7 @@ app = typer.Typer()
         "--sae gemma-scope-2b-pt-res-canonical/layer_12/width_16k/canonical",
         "trimtab build runs/layers pairs.jsonl --sae none --hook-point blocks.9.hook_resid_post "
         "--hook-point blocks.12.hook_resid_post",
-        "srun --array=0-7 trimtab build runs/store pairs.jsonl --engine rank",
+        "srun --ntasks=8 trimtab build runs/store pairs.jsonl --engine rank",
     )
 )
 def build(
