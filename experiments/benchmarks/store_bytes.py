@@ -55,8 +55,13 @@ def sae_lens_cache(
     """Size of what `CacheActivationsRunner` writes."""
     from datasets import Dataset
     from sae_lens import CacheActivationsRunner, CacheActivationsRunnerConfig
+    from transformers import AutoModelForCausalLM
 
-    model.module.save_pretrained(folder / "model")
+    plain = AutoModelForCausalLM.from_config(model.module.config)  # it came from a GGUF file
+    plain.load_state_dict(model.module.state_dict())
+    if hasattr(plain.config, "quantization_config"):
+        del plain.config.quantization_config
+    plain.save_pretrained(folder / "model")
     model.tokenizer.save_pretrained(folder / "model")
     config = CacheActivationsRunnerConfig(
         dataset_path="packaged",

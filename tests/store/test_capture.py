@@ -133,10 +133,13 @@ def test_pooled_features_are_the_pooling_of_the_stored_activations(
             rows["value"].to_list()
         )
         dense[sample_id, side] = values
-    pooled = store.sql("FROM pooled WHERE side <> 'prompt'").drop("label")
+    pooled = store.sql(
+        "SELECT sample_id, side, feature, mean, last, max, n_active FROM pooled"
+        " WHERE side <> 'prompt'"
+    )
     expected_rows = sum(int((values != 0).any(dim=0).sum()) for values in dense.values())
     assert pooled.height == expected_rows > 20
-    for sample_id, _, side, feature, mean, last, most, n_active in pooled.iter_rows():
+    for sample_id, side, feature, mean, last, most, n_active in pooled.iter_rows():
         column = dense[sample_id, side][:, feature]
         assert mean == pytest.approx(column.mean().item(), rel=1e-5)
         assert (last, most) == (column[-1].item(), column.max().item())

@@ -1,5 +1,6 @@
 """The same tasks in other processes: same content, whoever dies."""
 
+import json
 import os
 import signal
 import threading
@@ -10,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from trimtab.cli import app
 from trimtab.errors import StoreError
 from trimtab.model.hook_points import parse_hook_point
 from trimtab.model.language_model import LanguageModel, load_model
@@ -237,3 +240,32 @@ def test_an_engine_that_does_not_exist_is_refused(building: Building) -> None:
     with pytest.raises(StoreError, match="'dask' does not exist: local, processes, ray"):
         building.run("s", engine="dask")
     assert not (building.folder / "s").exists()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_command_builds_several_stores_in_a_ray_cluster_and_by_rank(
+    building: Building, cluster: None
+) -> None:
+    pairs = building.folder / "pairs.jsonl"
+    rows = [
+        {"prompt": sample.prompt, "positive": sample.positive, "negative": sample.negative}
+        for sample in building.samples
+    ]
+    pairs.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    common = [str(pairs), "--behavior", "refusal", "--model", building.model.name, "--sae", "none"]
+    common += ["--hook-point", POINT, "--hook-point", "blocks.3.hook_resid_post"]
+    common += ["--dtype", "float32"]
+
+    def trimtab(store: str, *options: str) -> str:
+        arguments = ["build", str(building.folder / store), *common, *options]
+        outcome = CliRunner().invoke(app, arguments)
+        assert outcome.exit_code == 0, outcome.output
+        return outcome.output
+
+    assert "12 ok" in trimtab("ray", "--engine", "ray", "--workers", "2")
+    assert "rank 1 of 2 is through; others are not yet" in trimtab("ranks", "--rank", "1/2")
+    assert "12 ok" in trimtab("ranks", "--rank", "0/2")
+    for point in (POINT, "blocks.3.hook_resid_post"):
+        one, other = (open_store(building.folder / store / point) for store in ("ray", "ranks"))
+        assert one.content_hash == other.content_hash
+        assert one.fingerprint["hook_point"] == point

@@ -69,14 +69,19 @@ def problems(path: Path, fields: Mapping[str, str]) -> Iterator[str]:
         return
     markers = read_markers(path / "shards")
     tasks = by_task(plan)
+    damaged = False
     for task, marker in markers.items():
-        yield from shard_problems(path / "shards", task, marker, digest(fields))
+        for problem in shard_problems(path / "shards", task, marker, digest(fields)):
+            damaged = True
+            yield problem
         if task not in tasks:
             yield f"{path / 'shards' / task}.json belongs to no planned task"
     pending = [task for task in tasks if task not in markers]
     if pending:
         count = sum(len(tasks[task]) for task in pending)
         yield f"{count} of {len(plan)} planned samples are not built yet"
+    if damaged:
+        return  # what follows would read it
     try:
         catalog = open_catalog(path, fields)
     except StoreError:

@@ -29,8 +29,8 @@ from trimtab.store.batches import (
 from trimtab.store.capture import Captured, Encoder, capture, wait_for_copies
 from trimtab.store.fingerprint import digest
 from trimtab.store.plan import Planned
+from trimtab.store.shard_tables import shard_tables
 from trimtab.store.shards import Marker, write_shard
-from trimtab.store.tables import shard_tables
 from trimtab.store.targets import Target
 
 STAGES = 3
