@@ -11,6 +11,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+import typer
 from gguf import GGUFReader
 from typer.testing import CliRunner
 
@@ -23,8 +24,8 @@ from trimtab.steering.formats.stored import VECTOR_FILE
 from trimtab.steering.generation import generate, read_prompts
 
 COMMANDS = {
-    "demo", "build", "describe", "feature", "info", "sql", "verify", "select", "steer", "export",
-    "report",
+    "demo", "build", "describe", "feature", "info", "labels", "sql", "verify", "select", "steer",
+    "export", "report", "tokens",
 }  # fmt: skip
 SYSTEM = "The lazy dog says no."
 WORDS = ("think", "should", "rather", "course", "quick", "brown", "lazy", "answer", "agree")
@@ -86,8 +87,8 @@ def workplace(
 
 
 def test_the_commands_are_those_that_are_promised() -> None:
-    found = {(c.name or c.callback.__name__) for c in app.registered_commands if c.callback}
-    assert found == COMMANDS
+    command = typer.main.get_command(app)
+    assert set(command.commands) == COMMANDS  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("command", sorted(COMMANDS))
@@ -313,6 +314,10 @@ def test_a_mistake_in_sql_is_told_in_duckdbs_own_words(workplace: Path, what: st
         ("describe", "release/id", "text.txt"),
         ("feature", "-1"),
         ("feature",),
+        ("tokens",),
+        ("tokens", "text", "--sample", "pair-1"),
+        ("tokens", "--sample", "pair-1"),
+        ("labels", "export", "store", "--out", "v", "--format", "onnx"),
         ("nonsense",),
     ],
 )

@@ -1,19 +1,20 @@
-import multiprocessing
 import os
-import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
-import torch
 
 from trimtab.errors import ModelError, StoreError
 from trimtab.model.hook_points import HookPoint
 from trimtab.model.language_model import LanguageModel
 from trimtab.model.sae import SAE
 from trimtab.pairs.sample import Sample
-from trimtab.store import Store, build, files, open_store, plan, shards
+from trimtab.store import Store, build, files, open_store, shards
+from trimtab.store.batches import Tokenised
+from trimtab.store.capture import capture
+from trimtab.store.files import commit
 
 Pairs = Callable[..., list[Sample]]
 Build = Callable[..., Store]
@@ -42,57 +43,18 @@ def cut_power_at(commit: int, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_build_cut_at_any_commit_resumes_to_the_same_content(
     built: Build, make_pairs: Pairs
 ) -> None:
-    expected = built(make_pairs(6), "expected")
+    expected = built(make_pairs(4), "expected")
     n_tasks = len(shards.read_markers(expected.path / "shards"))
     assert n_tasks > 1
-    commits = 2 + 6 * n_tasks + 1  # header and plan, five tables and a marker each, catalog
-    for commit in range(commits):
+    commits = 2 + 5 * n_tasks + 1  # header and plan, four tables and a marker each, catalog
+    for n in range(commits):
         with pytest.MonkeyPatch.context() as patch:
-            cut_power_at(commit, patch)
+            cut_power_at(n, patch)
             with pytest.raises(PowerCut):
-                built(make_pairs(6), f"cut-{commit}")
-        resumed = built(make_pairs(6), f"cut-{commit}")
+                built(make_pairs(4), f"cut-{n}")
+        resumed = built(make_pairs(4), f"cut-{n}")
         assert resumed.content_hash == expected.content_hash
-        assert resumed.verify() == []
         assert not list(resumed.path.rglob("*.tmp*"))
-
-
-def _build_and_die(path: Path, samples: list[Sample], model: LanguageModel, commit: int) -> None:
-    torch.set_num_threads(1)
-    plan.TASK_CHARACTERS = 150
-    original = files.commit
-    done = 0
-
-    def dying(temporary: Path, target: Path) -> None:
-        nonlocal done
-        if done == commit:
-            os.kill(os.getpid(), signal.SIGKILL)
-        done += 1
-        original(temporary, target)
-
-    files.commit = dying  # type: ignore[assignment]
-    build(path, samples, model, None, progress=False)
-
-
-def test_a_killed_build_resumes_to_the_same_content(
-    tmp_path: Path, small_tasks: None, make_pairs: Pairs, tiny_model: LanguageModel
-) -> None:
-    path, samples = tmp_path / "store", make_pairs(6)
-    expected = build(tmp_path / "expected", samples, tiny_model, None, progress=False)
-    context = multiprocessing.get_context("spawn")
-    process = context.Process(
-        target=_build_and_die,
-        args=(path, samples, tiny_model, 8),  # in the middle of the second task's files
-    )
-    process.start()
-    process.join(120)
-    assert process.exitcode == -signal.SIGKILL
-    (marker,) = (path / "shards").glob("*.json")
-    before = marker.stat().st_mtime_ns
-    assert open_store(path).status_counts()["pending"] > 0
-    resumed = build(path, samples, tiny_model, None, progress=False)
-    assert resumed.content_hash == expected.content_hash
-    assert marker.stat().st_mtime_ns == before
     assert resumed.verify() == []
 
 
@@ -101,16 +63,14 @@ def test_adding_samples_runs_only_the_new_ones(
 ) -> None:
     built(make_pairs(4))
     ran = []
-    from trimtab.store import capture
 
-    def counting(*args: object) -> object:
-        ran.extend([entry.sample.id for entry in args[2]])  # type: ignore[attr-defined]
-        return original(*args)  # type: ignore[arg-type]
+    def counting(model: LanguageModel, batch: list[Tokenised], encoders: Any) -> object:
+        ran.extend([sample.index for sample in batch])
+        return capture(model, batch, encoders)
 
-    original = capture.capture
-    monkeypatch.setattr(capture, "capture", counting)
+    monkeypatch.setattr("trimtab.store.worker.capture", counting)
     store = built(make_pairs(7))
-    assert ran == ["pair-4", "pair-5", "pair-6"]
+    assert sorted(ran) == [4, 5, 6]
     assert store.matrix("refusal").sample_ids == [f"pair-{i}" for i in range(7)]
     ran.clear()
     assert built(make_pairs(2)).content_hash == store.content_hash
@@ -122,7 +82,7 @@ def test_an_amended_group_reaches_the_catalog_and_runs_nothing(
 ) -> None:
     pairs = make_pairs(3)
     built(pairs)
-    monkeypatch.setattr("trimtab.store.capture.capture", None)
+    monkeypatch.setattr("trimtab.store.worker.capture", None)
     store = built([replace(pairs[0], group="elsewhere"), *pairs[1:]])
     assert store.samples()[0].group == "elsewhere"
 
@@ -134,6 +94,7 @@ def test_a_damaged_shard_is_found_by_verify_and_recomputed_by_a_build(
     store = built(make_pairs(6))
     path = sorted((store.path / "shards").glob("*.activations.parquet"))[1]
     data = bytearray(path.read_bytes())
+    path.chmod(0o644)
     if damage == "flip":
         data[len(data) // 2] ^= 255
         path.write_bytes(data)
@@ -241,19 +202,17 @@ def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(
     built: Build, make_pairs: Pairs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = built(make_pairs(6), "expected")
-    from trimtab.store import capture
+    calls = 0
 
-    original, calls = capture._run, 0
-
-    def interrupted(*args: object) -> object:
+    def interrupted(model: LanguageModel, batch: list[Tokenised], encoders: Any) -> object:
         nonlocal calls
         calls += 1
-        if calls == 2:
+        if calls > 1:
             raise KeyboardInterrupt
-        return original(*args)  # type: ignore[arg-type]
+        return capture(model, batch, encoders)
 
     with monkeypatch.context() as patch:
-        patch.setattr(capture, "_run", interrupted)
+        patch.setattr("trimtab.store.worker.capture", interrupted)
         with pytest.raises(
             KeyboardInterrupt,
             match="stopped; 2 of 6 samples are kept, and the same command goes on",
@@ -265,14 +224,23 @@ def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(
 def test_a_full_disk_is_told_plainly_and_the_build_resumes(
     built: Build, make_pairs: Pairs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
+    expected = built(make_pairs(6), "expected")
+    for room in (0, 1, 4, 9):
+        commits = iter(range(room))
 
-    with monkeypatch.context() as patch:
-        patch.setattr("trimtab.store.files.commit", full)
-        with pytest.raises(StoreError, match=r"No space left on device.*goes on from there"):
-            built(make_pairs(2))
-    assert built(make_pairs(2)).verify() == []
+        def full(temporary: Path, path: Path, commits: Iterator[int] = commits) -> None:
+            if next(commits, None) is None:
+                raise OSError(28, "No space left on device")
+            commit(temporary, path)
+
+        with monkeypatch.context() as patch:
+            patch.setattr("trimtab.store.files.commit", full)
+            with pytest.raises(StoreError, match=r"No space left on device.*goes on from there"):
+                built(make_pairs(6))
+        assert not list((expected.path.parent / "store").rglob("*.tmp"))
+    resumed = built(make_pairs(6))
+    assert resumed.content_hash == expected.content_hash
+    assert resumed.verify() == []
 
 
 def test_the_bar_tells_samples_and_rate(
@@ -285,4 +253,6 @@ def test_the_bar_tells_samples_and_rate(
     shown = capsys.readouterr()
     assert "3/3" in shown.err
     assert "samples/s" in shown.err
+    assert "tokens/s" in shown.err
+    assert "of some" in shown.err
     assert shown.out == ""

@@ -133,10 +133,13 @@ def test_pooled_features_are_the_pooling_of_the_stored_activations(
             rows["value"].to_list()
         )
         dense[sample_id, side] = values
-    pooled = store.sql("FROM pooled").drop("label")
+    pooled = store.sql(
+        "SELECT sample_id, side, feature, mean, last, max, n_active FROM pooled"
+        " WHERE side <> 'prompt'"
+    )
     expected_rows = sum(int((values != 0).any(dim=0).sum()) for values in dense.values())
     assert pooled.height == expected_rows > 20
-    for sample_id, _, side, feature, mean, last, most, n_active in pooled.iter_rows():
+    for sample_id, side, feature, mean, last, most, n_active in pooled.iter_rows():
         column = dense[sample_id, side][:, feature]
         assert mean == pytest.approx(column.mean().item(), rel=1e-5)
         assert (last, most) == (column[-1].item(), column.max().item())
@@ -206,7 +209,7 @@ def test_an_empty_completion_drops_its_sample(
             return replace(rendered, ids=rendered.ids[: rendered.n_prompt])
         return rendered
 
-    monkeypatch.setattr("trimtab.store.capture.render", without_text)
+    monkeypatch.setattr("trimtab.store.batches.render", without_text)
     store = build(tmp_path, pairs, tiny_model, None, progress=False)
     assert store.status_counts() == {"empty_completion": 1, "ok": 2}
     assert store.matrix("refusal").sample_ids == [pairs[0].id, pairs[2].id]
@@ -265,3 +268,31 @@ def test_without_sae_there_are_tokens_and_residuals_of_the_middle_layer(
     assert matrix.features is None
     assert matrix.residual.shape == (3, 16)
     assert store.verify() == []
+
+
+def test_a_sample_longer_than_the_models_context_is_cut_to_it(
+    tmp_path: Path, tiny_model: LanguageModel, make_pairs: Pairs
+) -> None:
+    (pair,) = make_pairs(1)
+    room = render(tiny_model, pair.messages, "x").n_prompt + 3
+    module = deepcopy(tiny_model.module)
+    module.config.max_position_embeddings = room
+    store = build(tmp_path, [pair], replace(tiny_model, module=module), None, progress=False)
+    row = store.sql("FROM samples").row(0, named=True)
+    assert (row["n_positive_tokens"], row["n_negative_tokens"]) == (3, 3)
+    assert row["n_truncated"] > 0
+    assert store.fingerprint["max_tokens"] == str(room)
+
+
+def test_values_are_stored_as_bfloat16_rounded_to_nearest_even_where_asked(
+    tmp_path: Path, tiny_model: LanguageModel, tiny_sae: SAE, make_pairs: Pairs
+) -> None:
+    exact, rounded = (
+        build(
+            tmp_path / values, make_pairs(3), tiny_model, tiny_sae, values=values, progress=False
+        ).sql("SELECT value FROM activations ORDER BY sample_id, side, position, feature")["value"]
+        for values in ("float32", "bfloat16")
+    )
+    expected = torch.tensor(exact.to_list()).bfloat16().float()
+    assert rounded.to_list() == expected.tolist()
+    assert rounded.to_list() != exact.to_list()

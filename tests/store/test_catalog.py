@@ -4,18 +4,20 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 import pytest
+from polars.testing import assert_frame_equal
 from sklearn.metrics import roc_auc_score
 
 from trimtab.errors import StoreError
 from trimtab.pairs.sample import Sample
 from trimtab.store import Store, files, open_store
 from trimtab.store.catalog import CATALOG
+from trimtab.store.fingerprint import FORMAT
 
 Pairs = Callable[..., list[Sample]]
 Build = Callable[..., Store]
 
 VIEWS = ["samples", "tokens", "activations", "pooled", "residuals", "features", "contrast", "runs"]
-ALL_VIEWS = [*VIEWS, "descriptions"]  # which is empty where the SAE brings none
+ALL_VIEWS = [*VIEWS, "descriptions", "labels"]  # which are empty where the SAE brings none
 
 
 def test_the_views_are_what_a_person_sees(store: Store) -> None:
@@ -54,6 +56,75 @@ def test_a_catalog_that_is_not_of_the_shards_is_rebuilt_on_opening(
             assert open_store(store.path).content_hash != store.content_hash
     assert open_store(store.path).content_hash == store.content_hash
     assert open_store(store.path).verify() == []
+
+
+def test_a_catalog_of_another_layout_is_built_anew(
+    built: Build, make_pairs: Pairs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = built(make_pairs(3))
+    for module in ("catalog", "views"):
+        monkeypatch.setattr(f"trimtab.store.{module}.LAYOUT", 1000)
+    assert any("missing or unreadable" in problem for problem in store.verify())
+    assert open_store(store.path).sql("SELECT layout FROM data.build").item() == 1000
+
+
+def test_a_store_of_another_format_is_refused(built: Build, make_pairs: Pairs) -> None:
+    store = built(make_pairs(2))
+    header = store.path / "store.json"
+    text = header.read_text()
+    header.write_text(text.replace(f'"store_format": "{FORMAT}"', '"store_format": "1"'))
+    with pytest.raises(StoreError, match=r"is a store of format 1.*build it anew"):
+        open_store(store.path)
+
+
+def test_a_reader_keeps_what_it_opened(built: Build, make_pairs: Pairs) -> None:
+    store = built(make_pairs(3))
+    more = built(make_pairs(6))
+    assert store.sql("SELECT count(*) FROM samples").item() == 3
+    assert store.sql("SELECT count(DISTINCT sample_id) FROM activations").item() == 3
+    assert more.sql("SELECT count(*) FROM samples").item() == 6
+    assert more.sql("SELECT count(DISTINCT sample_id) FROM activations").item() == 6
+
+
+def test_a_store_can_be_moved(built: Build, make_pairs: Pairs) -> None:
+    store = built(make_pairs(3))
+    rows = store.sql("FROM activations ORDER BY ALL")
+    moved = store.path.rename(store.path.with_name("it's here; now"))
+    assert open_store(moved).sql("FROM activations ORDER BY ALL").equals(rows)
+    assert open_store(moved).verify() == []
+
+
+@pytest.mark.parametrize("values", ["float32", "bfloat16"])
+def test_pooled_rows_are_those_of_the_dense_activations(
+    built: Build,
+    make_pairs: Pairs,
+    texts: list[Sample],
+    values: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("trimtab.store.pooling.ROWS", 97)  # so that features are torn apart
+    store = built([*make_pairs(5), *texts], values=values)
+    lengths = store.sql(
+        "SELECT sample_id, side, count(*) AS n, max(position) AS final FROM tokens GROUP BY ALL"
+    )
+    rows = store.sql("SELECT sample_id, side, feature, position, value FROM activations")
+    expected = (
+        rows.join(lengths, on=["sample_id", "side"])
+        .sort("position")
+        .group_by("sample_id", "side", "feature")
+        .agg(
+            mean=(pl.col("value").cast(pl.Float64).sum() / pl.col("n").first()).cast(pl.Float32),
+            last=pl.col("value").filter(pl.col("position") == pl.col("final")).sum(),
+            max=pl.col("value").max(),
+            n_active=pl.len().cast(pl.UInt16),
+            peak=pl.col("position").gather(pl.col("value").arg_max()).first(),
+        )
+    )
+    stored = store.sql(f"SELECT {', '.join(expected.columns)} FROM pooled")
+    order = ["sample_id", "side", "feature"]
+    assert_frame_equal(stored.sort(order), expected.sort(order), rel_tol=1e-6)
+    assert set(stored["side"]) == {"prompt", "positive", "negative"}
+    assert store.verify() == []
 
 
 def test_what_a_killed_builder_left_of_a_catalog_does_no_harm(

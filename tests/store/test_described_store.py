@@ -5,7 +5,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import duckdb
 import polars as pl
 import pytest
 
@@ -184,18 +183,6 @@ def test_a_damaged_copy_is_named_and_can_be_removed(
         open_store(store.path)
     (store.path / DESCRIPTIONS).unlink()
     assert open_store(store.path).descriptions().is_empty()
-
-
-def test_a_catalog_of_before_there_were_descriptions_is_built_anew(
-    make: Callable[..., Store],
-) -> None:
-    store = make()
-    with duckdb.connect(store.path / CATALOG) as connection:
-        connection.execute("DROP VIEW descriptions")
-        connection.execute("ALTER TABLE data.build DROP COLUMN descriptions")
-    again = open_store(store.path)
-    assert again.descriptions().is_empty()
-    assert again.content_hash == store.content_hash
 
 
 def test_a_store_without_sae_has_no_features_to_describe(

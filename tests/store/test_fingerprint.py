@@ -1,3 +1,9 @@
+import json
+import shutil
+from copy import deepcopy
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -6,6 +12,7 @@ from trimtab.errors import StoreError
 from trimtab.model.hook_points import HookPoint
 from trimtab.model.language_model import LanguageModel
 from trimtab.model.sae import SAE
+from trimtab.store import Store, build
 from trimtab.store.fingerprint import check_same, digest, fingerprint
 
 FIELDS = st.dictionaries(st.text(max_size=8), st.text(max_size=8), max_size=6)
@@ -60,6 +67,7 @@ def test_every_choice_changes_the_fingerprint(tiny_model: LanguageModel, tiny_sa
         {"system": ""},
         {"system": "default"},
         {"max_tokens": 65},
+        {"values": "bfloat16"},
     )
     for change in others:
         names.add(digest(fingerprint(tiny_model, tiny_sae, **{**base, **change})))  # type: ignore[arg-type]
@@ -93,3 +101,35 @@ def test_fingerprint_names_models_weights_and_libraries(
     } <= set(fields)
     assert "+" not in fields["torch"]
     assert fields["d_sae"] == "48"
+
+
+def test_values_follow_the_models_dtype_unless_named(
+    tiny_model: LanguageModel, tiny_sae: SAE
+) -> None:
+    base = {"hook_point": tiny_sae.hook_point, "chat": True, "system": None, "max_tokens": 64}
+    half = replace(tiny_model, module=deepcopy(tiny_model.module).bfloat16())
+    for model, values, expected in (
+        (tiny_model, "auto", "float32"),
+        (half, "auto", "bfloat16"),
+        (half, "float32", "float32"),
+        (tiny_model, "bfloat16", "bfloat16"),
+    ):
+        fields = fingerprint(model, tiny_sae, **base, values=values)  # type: ignore[arg-type]
+        assert fields["value_dtype"] == expected
+    with pytest.raises(StoreError, match="'float16' does not exist: auto, float32, bfloat16"):
+        fingerprint(tiny_model, tiny_sae, **base, values="float16")  # type: ignore[arg-type]
+
+
+def test_a_difference_in_any_field_is_refused_by_name(
+    store: Store, tmp_path: Path, tiny_model: LanguageModel, tiny_sae: SAE
+) -> None:
+    shutil.copytree(store.path, tmp_path / "s")
+    header = tmp_path / "s" / "store.json"
+    content = json.loads(header.read_bytes())
+    assert len(content["fingerprint"]) > 20
+    for field, value in content["fingerprint"].items():
+        changed = {**content["fingerprint"], field: "something else"}
+        header.write_text(json.dumps({**content, "fingerprint": changed}))
+        with pytest.raises(StoreError) as error:
+            build(tmp_path / "s", [], tiny_model, tiny_sae, progress=False)
+        assert f"{field}: the store has something else, you ask for {value}\n" in str(error.value)

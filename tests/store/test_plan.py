@@ -87,3 +87,20 @@ def test_meta_that_is_no_json_is_refused(tmp_path: Path, make_pairs: Pairs) -> N
     (pair,) = make_pairs(1)
     with pytest.raises(StoreError, match="pair-0"):
         extend_plan(tmp_path, [replace(pair, meta={"path": tmp_path})])
+
+
+@pytest.mark.parametrize(
+    ("total", "expected"), [(1 << 14, 1 << 15), (1 << 23, 1 << 17), (1 << 26, 1 << 19)]
+)
+def test_tasks_grow_with_the_plan_between_two_bounds(
+    tmp_path: Path, make_pairs: Pairs, total: int, expected: int
+) -> None:
+    (pair,) = make_pairs(1)
+    length = max(1 << 12, total >> 8)
+    samples = [
+        replace(pair, id=str(n), positive="x" * length, negative=None, messages=())
+        for n in range(total // length)
+    ]
+    sizes = [len(entries) * length for entries in by_task(extend_plan(tmp_path, samples)).values()]
+    assert set(sizes[:-1]) <= {expected}
+    assert sizes[-1] <= expected

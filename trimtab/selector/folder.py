@@ -5,6 +5,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import polars as pl
+
 from trimtab.errors import VectorError
 
 CARD = "card.json"
@@ -34,6 +36,26 @@ def tables(folder: Path) -> dict[str, Path]:
     """Return the Parquet files that the folder has, by table name."""
     files = {name: folder / f"{name}.parquet" for name in TABLES}
     return {name: file for name, file in files.items() if file.exists()}
+
+
+def views(folder: Path) -> dict[str, str]:
+    """Return the SQL of views over an exported vector's tables, by name.
+
+    `contributions` is the receipt with each sample's texts and, where there are features and labels
+    of them, each feature's label; the largest contributions first.
+    """
+    files = tables(folder)
+    if not {"receipt", "samples"} <= files.keys():
+        return {}
+    labelled = "features" in files and "label" in pl.read_parquet_schema(files["features"])
+    label = "f.label" if labelled else "NULL::VARCHAR AS label"
+    features = "LEFT JOIN features f USING (feature)" if labelled else ""
+    return {
+        "contributions": f"""SELECT sample_id, feature, {label}, r.share, r.contribution,
+            s.prompt, s.positive, s.negative, s."group", s.split
+            FROM receipt r JOIN samples s USING (sample_id) {features}
+            ORDER BY abs(r.contribution) DESC"""
+    }
 
 
 def sha256(file: Path) -> str:

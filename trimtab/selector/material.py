@@ -144,10 +144,19 @@ def _parts(
         matrix = matrix[order].float().cpu()
         return matrix[chosen] if not signs.any() else _contrast_within(matrix, signs, chosen)
 
+    def features() -> Tensor | None:
+        if sae is None or stored.features is None:
+            return None
+        if len(stored.feature_ids) == sae.d_sae:
+            return rows(stored.features)
+        every = torch.zeros(len(chosen), sae.d_sae)  # the cache keeps only features that fire
+        every[:, list(stored.feature_ids)] = rows(stored.features)
+        return every
+
     return Parts(
         tuple(sample.id for sample in select),
         rows(stored.residual),
-        None if sae is None or stored.features is None else rows(stored.features),
+        features(),
         None if sae is None else sae.W_dec.detach().float().cpu(),
     )
 

@@ -19,6 +19,7 @@ from trimtab.selector.material import check_behavior
 from trimtab.selector.report import render_report
 from trimtab.selector.select import DEFAULTS, Settings, select
 from trimtab.store import Store, build
+from trimtab.store.origin import load_model_of
 
 SAME_TEXTS = ("model_revision", "tokenizer_sha256", "chat_template_sha256")
 SAME_NUMBERS = ("sae_sha256", "sae_hook_point")
@@ -60,12 +61,7 @@ def run(
         raise VectorError(f"{out} exists already; name another folder, or remove it first")
     check_behavior(store, behavior)
     if model is None:
-        model = load_model(
-            store.fingerprint["model"],
-            dtype="float32",
-            device=device,
-            revision=store.fingerprint["model_revision"] or None,
-        )
+        model = load_model_of(store.fingerprint, dtype="float32", device=device)
     if sae is None:
         sae = load_sae(store.fingerprint["sae"], model)
     _check_same(store, model, sae)

@@ -1,8 +1,17 @@
 """Activations of samples on the disk: built once, resumed after a crash, read with SQL."""
 
-from trimtab.store.build import build
+from trimtab.store.build import build, build_many
 from trimtab.store.matrices import Differences
 from trimtab.store.sandbox import query, tables
 from trimtab.store.store import Store, open_store, set_descriptions
 
-__all__ = ["Differences", "Store", "build", "open_store", "query", "set_descriptions", "tables"]
+__all__ = [
+    "Differences",
+    "Store",
+    "build",
+    "build_many",
+    "open_store",
+    "query",
+    "set_descriptions",
+    "tables",
+]

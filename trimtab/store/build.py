@@ -1,40 +1,41 @@
-"""Build a store: plan the samples, run what is not run yet, bring the catalog up to date.
+"""Build stores: plan the samples, run what is not run yet, bring the catalogs up to date.
 
-A build that ends early, by a key, an error or a kill, loses the task at hand and nothing else: the
+A build that ends early, by a key, an error or a kill, loses the tasks at hand and nothing else: the
 same call goes on where it stopped and ends with the same content.
 """
 
 import json
-import socket
-import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-import polars as pl
+from typing import TYPE_CHECKING, get_args
 
 from trimtab.errors import StoreError
 from trimtab.model.features.descriptions import descriptions_file, read_descriptions
 from trimtab.pairs.sample import Sample
 from trimtab.store.catalog import CATALOG, DESCRIPTIONS
-from trimtab.store.files import building, write_atomically
-from trimtab.store.fingerprint import check_same, digest, fingerprint
-from trimtab.store.plan import Planned, by_task, extend_plan
-from trimtab.store.progress import Progress
-from trimtab.store.shards import (
-    discard,
-    read_markers,
-    shard_problems,
-    sweep,
-    write_shard,
+from trimtab.store.engines import Engine
+from trimtab.store.files import (
+    building,
+    remove_temporaries,
+    without_workers,
+    working,
+    write_atomically,
 )
+from trimtab.store.fingerprint import Values, check_same, digest
+from trimtab.store.plan import Planned, extend_plan, read_plan
+from trimtab.store.shards import read_markers, sweep
 from trimtab.store.store import HEADER, Store, open_store, read_header, refresh_catalog
 
 if TYPE_CHECKING:
     from trimtab.model.hook_points import HookPoint
     from trimtab.model.language_model import LanguageModel
     from trimtab.model.sae import SAE
-    from trimtab.store.capture import Settings
+    from trimtab.store.targets import Target
+
+PATIENCE = 3600.0
+"""Seconds that a rank waits for its turn at the lock: another's planning, or a whole catalog."""
 
 
 def build(
@@ -48,6 +49,9 @@ def build(
     system: str | None = None,
     max_tokens: int = 1024,
     batch_tokens: int = 4096,
+    values: Values = "auto",
+    engine: Engine = "local",
+    workers: int | None = None,
     progress: bool = True,
 ) -> Store:
     """Store the activations of `samples`, of which those that the store has cost nothing.
@@ -61,83 +65,125 @@ def build(
         hook_point: without SAE, where to read; by default after the middle layer.
         chat: whether prompts go through the model's chat template.
         system: a system prompt; None leaves the template's own.
-        max_tokens: longest prompt with completion; the completion's end is cut, and counted.
-        batch_tokens: padded tokens that run at once; changes numbers by rounding only.
+        max_tokens: longest prompt with completion, and never above the model's context; the
+            completion's end is cut, and counted.
+        batch_tokens: padded tokens that run at once; halved when the device's memory runs out.
+            Changes numbers by rounding only.
+        values: "float32", "bfloat16" (the upper 16 bits, rounded to nearest even), or "auto": as
+            exactly as the model computes.
+        engine: "local", this process; "processes" on this machine or "ray" actors, which load model
+            and SAE themselves, by name.
+        workers: how many of them; by default one per GPU.
         progress: show a bar on stderr.
 
     Raises:
         StoreError: the folder holds something else or a store of another fingerprint, another
-            process builds it, an id stands for two samples, or the disk is full.
+            process builds it, an id stands for two samples, the disk is full or will be, the device
+            is too small for one sample, or a worker differs or dies again and again.
         ModelError: what lies beside the SAE as its descriptions is not that.
         KeyboardInterrupt: Ctrl-C, with a message that says how far the build is.
     """
-    from trimtab.store.capture import Settings
+    from trimtab.store.targets import read_by
 
-    if not 2 <= max_tokens < 1 << 16:
-        raise StoreError(f"max_tokens must lie between 2 and 65535, not {max_tokens}")
-    path = Path(path)
-    settings = Settings(
-        hook_point=_hook_point(model, sae, hook_point),
+    (store,) = build_many(
+        {Path(path): read_by(model, sae, hook_point)},
+        samples,
+        model,
         chat=chat,
         system=system,
         max_tokens=max_tokens,
         batch_tokens=batch_tokens,
+        values=values,
+        engine=engine,
+        workers=workers,
+        progress=progress,
+    ).values()
+    return store
+
+
+def build_many(
+    stores: "Mapping[Path, SAE | HookPoint | str]",
+    samples: Iterable[Sample],
+    model: "LanguageModel",
+    *,
+    chat: bool = True,
+    system: str | None = None,
+    max_tokens: int = 1024,
+    batch_tokens: int = 4096,
+    values: Values = "auto",
+    engine: Engine = "local",
+    workers: int | None = None,
+    rank: tuple[int, int] | None = None,
+    progress: bool = True,
+) -> dict[Path, Store]:
+    """Build several stores of the same samples in one pass, each as `build` would.
+
+    A batch runs once, up to the deepest hook point, for all stores that lack it.
+
+    Args:
+        stores: what each folder's store holds: an SAE's features, or the residuals of a hook point.
+        rank: (i, n) to run every n-th task only, as one of n processes that do; none waits for the
+            others, and who finds a store whole builds its catalog. See `engines.rank`.
+
+    Returns:
+        The stores by folder; of a rank, those that are whole by now.
+
+    Raises: as `build`.
+    """
+    from trimtab.store.batches import Settings
+    from trimtab.store.passes import run_pass
+    from trimtab.store.targets import context, target
+
+    if not 2 <= max_tokens < 1 << 16:
+        raise StoreError(f"max_tokens must lie between 2 and 65535, not {max_tokens}")
+    if engine not in get_args(Engine):
+        raise StoreError(f"engine {engine!r} does not exist: {', '.join(get_args(Engine))}")
+    if rank is not None and engine != "local":
+        raise StoreError(f"a rank runs its tasks itself: leave the engine {engine} out")
+    settings = Settings(chat, system, min(max_tokens, context(model)), batch_tokens)
+    targets = [target(model, path, read, settings, values) for path, read in stores.items()]
+    samples = list(samples)
+    for one in targets:
+        _check_folder(one.path)
+        _check_descriptions(one)
+    hold = partial(building, patience=0.0 if rank is None else PATIENCE)
+    run = partial(
+        run_pass, model, targets, settings=settings, engine=engine, workers=workers, rank=rank
     )
-    fields = fingerprint(
-        model,
-        sae,
-        hook_point=settings.hook_point,
-        chat=chat,
-        system=system,
-        max_tokens=max_tokens,
-    )
-    described = None if sae is None else descriptions_file(sae.spec)
-    if described is not None:
-        read_descriptions(described, int(fields["d_sae"]))
-    _check_folder(path)
     try:
-        path.mkdir(parents=True, exist_ok=True)
-        with building(path):
-            _claim(path, fields)
-            if described is not None and not (path / DESCRIPTIONS).exists():
-                write_atomically(path / DESCRIPTIONS, described.read_bytes())
-            plan = extend_plan(path / "plan", samples)
-            tasks = by_task(plan)
-            done = _valid_tasks(path / "shards", tasks, digest(fields))
-            try:
-                with Progress(len(plan), _count(tasks, done), shown=progress) as bar:
-                    for task in [task for task in tasks if task not in done]:
-                        _run_task(path, tasks[task], model, sae, settings, digest(fields), bar)
-                        done.add(task)
-            except KeyboardInterrupt:
-                raise KeyboardInterrupt(
-                    f"stopped; {_count(tasks, done)} of {len(plan)} samples are kept,"
-                    " and the same command goes on from there"
-                ) from None
-            refresh_catalog(path, fields)
+        for one in targets:
+            one.path.mkdir(parents=True, exist_ok=True)
+        with _all(hold, targets):
+            plans = [_plan(one, samples) for one in targets]
+            if rank is None:
+                run(plans, progress=progress)
+                for one in targets:
+                    refresh_catalog(one.path, dict(one.fields))
+        if rank is not None:
+            with _all(working, targets):
+                run(plans, progress=progress)
+            targets = [one for one in targets if _whole(one.path)]
+            for one in targets:
+                with hold(one.path):
+                    refresh_catalog(one.path, dict(one.fields))
     except OSError as error:
+        where = Path(error.filename).parent if error.filename else targets[0].path
         raise StoreError(
-            f"{path} cannot be written: {error.strerror or error}."
+            f"{where} cannot be written: {error.strerror or error}."
             " What is built so far is kept; the same call goes on from there"
         ) from error
-    return open_store(path)
+    return {one.path: open_store(one.path) for one in targets}
 
 
-def _hook_point(
-    model: "LanguageModel", sae: "SAE | None", asked: "HookPoint | str | None"
-) -> "HookPoint":
-    from trimtab.model.hook_points import HookPoint, parse_hook_point
-
-    if isinstance(asked, str):
-        asked = parse_hook_point(asked)
-    if sae is None:
-        return asked or HookPoint(model.n_layers // 2, "hook_resid_post")
-    if asked is not None and asked != sae.hook_point:
-        raise StoreError(
-            f"the SAE reads {sae.hook_point} and cannot encode {asked};"
-            " leave the hook point out, or build without SAE"
-        )
-    return sae.hook_point
+@contextmanager
+def _all(
+    lock: Callable[[Path], AbstractContextManager[None]], targets: Sequence["Target"]
+) -> Iterator[None]:
+    """Hold the lock of every store; in one order, so that no two processes wait for each other."""
+    with ExitStack() as held:
+        for path in sorted(target.path.absolute() for target in targets):
+            held.enter_context(lock(path))
+        yield
 
 
 def _check_folder(path: Path) -> None:
@@ -154,6 +200,27 @@ def _check_folder(path: Path) -> None:
             )
 
 
+def _check_descriptions(target: "Target") -> None:
+    described = None if target.sae is None else descriptions_file(target.sae.spec)
+    if described is not None:
+        read_descriptions(described, int(target.fields["d_sae"]))
+
+
+def _plan(target: "Target", samples: Sequence[Sample]) -> list[Planned]:
+    """Make the folder this fingerprint's and plan the samples. Hold the lock."""
+    path, sae = target.path, target.sae
+    described = None if sae is None else descriptions_file(sae.spec)
+    _claim(path, target.fields)
+    if described is not None and not (path / DESCRIPTIONS).exists():
+        write_atomically(path / DESCRIPTIONS, described.read_bytes())
+    for folder in (path, path / "plan"):
+        remove_temporaries(folder)
+    with without_workers(path) as alone:
+        if alone:
+            sweep(path / "shards")
+    return extend_plan(path / "plan", samples)
+
+
 def _claim(path: Path, fields: Mapping[str, str]) -> None:
     """Make the folder this fingerprint's, or refuse where it holds anything of another's."""
     old = read_header(path)
@@ -166,55 +233,6 @@ def _claim(path: Path, fields: Mapping[str, str]) -> None:
         check_same(path, old, fields)
 
 
-def _valid_tasks(shards: Path, tasks: Mapping[str, Sequence[Planned]], name: str) -> set[str]:
-    """Name the tasks whose every byte is as it was written; remove whatever else lies there."""
-    sweep(shards)
-    valid = set()
-    for task, marker in read_markers(shards).items():
-        if task in tasks and not shard_problems(shards, task, marker, name):
-            valid.add(task)
-        else:
-            discard(shards, task)
-    return valid
-
-
-def _count(tasks: Mapping[str, Sequence[Planned]], done: set[str]) -> int:
-    return sum(len(tasks[task]) for task in done)
-
-
-def _run_task(
-    path: Path,
-    planned: Sequence[Planned],
-    model: "LanguageModel",
-    sae: "SAE | None",
-    settings: "Settings",
-    name: str,
-    bar: Progress,
-) -> None:
-    import torch
-
-    from trimtab.store.capture import capture
-
-    started = time.perf_counter()
-    parts: dict[str, list[pl.DataFrame]] = {}
-    try:
-        for batch in capture(model, sae, planned, settings):
-            for table, rows in batch.items():
-                parts.setdefault(table, []).append(rows)
-            bar.advance(batch["samples"].height)
-    except torch.OutOfMemoryError as error:
-        raise StoreError(
-            f"a batch of {settings.batch_tokens} tokens does not fit into memory ({error});"
-            " give a smaller batch_tokens; what is built so far is kept"
-        ) from error
-    tables = {table: pl.concat(rows) for table, rows in parts.items()}
-    facts = {
-        "fingerprint": name,
-        "samples": dict(tables["samples"].group_by("status").len().sort("status").iter_rows()),
-        "n_truncated": int(tables["samples"]["n_truncated"].sum()),
-        "batch_tokens": settings.batch_tokens,
-        "device": str(model.device),
-        "host": socket.gethostname(),
-        "seconds": round(time.perf_counter() - started, 3),
-    }
-    write_shard(path / "shards", planned[0].task, tables, facts)
+def _whole(path: Path) -> bool:
+    planned = {entry.task for entry in read_plan(path / "plan")}
+    return planned <= read_markers(path / "shards").keys()

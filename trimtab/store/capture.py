@@ -1,198 +1,133 @@
-"""Run samples through the model and the SAE, and hand back what a shard stores of them.
+"""Run a batch through the model and the SAEs, and bring to the host what is stored of it.
 
-1. A prompt runs once, in a left-padded batch of prompts of like length, up to the hook point.
+1. A prompt runs once, in a left-padded batch of prompts of like length, up to the deepest of the
+   hook points.
 2. Its key/value cache is spread over its completions, which run on from there, right-padded, with
    explicit positions.
-3. The SAE encodes every token but the first, and what is not zero is kept. The first token is an
+3. Each SAE encodes every token but the first, and what is not zero is kept. The first token is an
    attention sink: its norm is some 140 times the others', and SAEs are trained without it.
-4. A completion's tokens are pooled on the device, from the very values that are stored.
+4. Sparsifying and pooling happen on the device. What is left is copied to the host behind the back
+   of the next batch; `wait_for_copies` says when it is there.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
 import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from trimtab.model.batch import pad
+from trimtab.model.batch import Batch, pad
 from trimtab.model.hook_points import HookPoint
 from trimtab.model.hooks import residuals
 from trimtab.model.language_model import LanguageModel
-from trimtab.model.render import render
-from trimtab.model.token_text import token_text
-from trimtab.store.plan import Planned
+from trimtab.store.batches import Tokenised
 
 if TYPE_CHECKING:
     from trimtab.model.sae import SAE
 
-KINDS = {"positive": 1, "negative": 2}
-"""Kind of a sequence; a prompt's is 0."""
+DENSE = 1 << 24
+"""Activations that are dense at one time: 64 MB."""
 
-SAMPLES = {
-    "sample": pl.UInt32,
-    "status": pl.String,
-    "n_prompt_tokens": pl.UInt16,
-    "n_positive_tokens": pl.UInt16,
-    "n_negative_tokens": pl.UInt16,
-    "n_truncated": pl.UInt32,
-}
+EMBEDDINGS = HookPoint(0, "hook_resid_pre")
 
-POOLED = {
-    "sequence": pl.UInt32,
-    "feature": pl.UInt32,
-    "mean": pl.Float32,
-    "last": pl.Float32,
-    "max": pl.Float32,
-    "n_active": pl.UInt16,
-}
-
-TOKENS_PER_ENCODE = 1024  # bounds the dense activations: 1,024 tokens of 16,384 features are 64 MB
-
-Tables = dict[str, pl.DataFrame]
-Integers = npt.NDArray[np.integer]
+Half = tuple[dict[HookPoint, Tensor], Batch]
+"""Activations `(batch, seq, d_model)` of all prompts or all completions, and what was padded."""
 
 
-@dataclass(frozen=True)
-class Settings:
-    """How samples are run; all of it but `batch_tokens` is in the fingerprint."""
+class Encoder(NamedTuple):
+    """Where activations are read, what encodes them, and whether values are rounded."""
 
     hook_point: HookPoint
-    chat: bool
-    system: str | None
-    max_tokens: int
-    batch_tokens: int
+    sae: "SAE | None"
+    bfloat16: bool
 
 
-@dataclass(frozen=True, slots=True)
-class _Tokenised:
-    index: int
-    prompt: tuple[int, ...] = ()
-    completions: tuple[tuple[int, tuple[int, ...]], ...] = ()  # (kind, ids)
-    n_truncated: int = 0
-    status: str = "ok"
+class Span(NamedTuple):
+    """Tokens of a prompt or a completion: its sequence, the first one's position, the ids."""
 
-    @property
-    def longest(self) -> int:
-        return max(len(ids) for _, ids in self.completions)
-
-
-class _Sequence(NamedTuple):
     number: int
-    start: int  # position of the first id
+    start: int
     ids: tuple[int, ...]
 
 
-def capture(
-    model: LanguageModel, sae: "SAE | None", planned: Sequence[Planned], settings: Settings
-) -> Iterator[Tables]:
-    """Run samples batch by batch; every batch's tables hold all that is stored of its samples."""
-    tokenised = [_tokenise(model, entry, settings) for entry in planned]
-    dropped = [sample for sample in tokenised if sample.status != "ok"]
-    if dropped:
-        yield {"samples": _samples(dropped)}
-    for batch in _batches([s for s in tokenised if s.status == "ok"], settings.batch_tokens):
-        yield _capture(model, sae, batch, settings.hook_point)
+class Encoded(NamedTuple):
+    """What one encoder makes of a batch, on the host.
+
+    Attributes:
+        finite: bool `(tokens,)`, whether the model's activation is.
+        residual: float32 `(completions, 2, d_model)`, mean over a completion's tokens and last.
+        nonzero: int32 `(3, nnz)`: number of the token among those that are not at position 0,
+            feature, and the bits of the float32 value; None without SAE.
+    """
+
+    finite: Tensor
+    residual: Tensor
+    nonzero: Tensor | None
 
 
-def _tokenise(model: LanguageModel, entry: Planned, settings: Settings) -> _Tokenised:
-    sample = entry.sample
-    prompt: tuple[int, ...] = ()
-    completions = []
-    n_truncated = 0
-    for side, text in sample.sides:
-        rendered = render(model, sample.messages, text, chat=settings.chat, system=settings.system)
-        prompt, ids = rendered.ids[: rendered.n_prompt], rendered.ids[rendered.n_prompt :]
-        if not ids:
-            return _Tokenised(entry.index, status="empty_completion")
-        room = settings.max_tokens - len(prompt)
-        if room < 1:
-            return _Tokenised(entry.index, status="prompt_too_long")
-        n_truncated += len(ids[room:])
-        completions.append((KINDS[side], ids[:room]))
-    return _Tokenised(entry.index, prompt, tuple(completions), n_truncated)
+class Captured(NamedTuple):
+    """A batch, its spans (all prompts, then all completions), and what each encoder made."""
+
+    samples: list[Tokenised]
+    spans: list[Span]
+    encoded: list[Encoded]
 
 
-def _batches(samples: Iterable[_Tokenised], batch_tokens: int) -> Iterator[list[_Tokenised]]:
-    """Group samples of like length, so that little is padding."""
-    batch: list[_Tokenised] = []
-    for sample in sorted(samples, key=lambda s: (len(s.prompt), s.longest, s.index)):
-        grown = [*batch, sample]
-        width = len(sample.prompt) + 2 * max(s.longest for s in grown)
-        if batch and len(grown) * width > batch_tokens:
-            yield batch
-            grown = [sample]
-        batch = grown
-    if batch:
-        yield batch
+def positions(spans: Sequence[Span]) -> npt.NDArray[np.int64]:
+    """Position of every token of `spans`, `(tokens,)`."""
+    return np.concatenate([np.arange(len(span.ids)) + span.start for span in spans])
 
 
 @torch.inference_mode()
-def _capture(
-    model: LanguageModel, sae: "SAE | None", batch: list[_Tokenised], hook_point: HookPoint
-) -> Tables:
-    sequences, residual = _run(model, batch, hook_point)
-    lengths = [len(sequence.ids) for sequence in sequences]
-    numbers = np.repeat(np.array([s.number for s in sequences], np.uint32), lengths)
-    positions = np.concatenate([np.arange(len(s.ids)) + s.start for s in sequences])
-
-    bad = set(numbers[~residual.isfinite().all(dim=1).cpu().numpy()] // 3)
-    tables = {
-        "tokens": pl.DataFrame(
-            {
-                "sequence": numbers,
-                "position": positions.astype(np.uint16),
-                "token_id": np.concatenate([s.ids for s in sequences]).astype(np.uint32),
-                "text": _texts(model, [token for s in sequences for token in s.ids]),
-            }
-        ),
-        "residuals": _pooled_residuals(sequences, residual),
-    }
-    if sae is not None:
-        bfloat16 = model.dtype == torch.bfloat16
-        activations, pooled = [], []
-        for first, last in _spans(lengths):
-            start, end = sum(lengths[:first]), sum(lengths[:last])
-            values = sae.encode(residual[start:end]).float()
-            values[torch.from_numpy(positions[start:end] == 0).to(values.device)] = 0
-            if bfloat16:
-                values = values.bfloat16().float()
-            activations.append(_nonzero(values, numbers[start:end], positions[start:end], bfloat16))
-            pooled.append(_pooled_features(sequences[first:last], values))
-            bad |= set(activations[-1].filter(~pl.col("finite"))["sequence"] // 3)
-        tables["activations"] = pl.concat(activations).drop("finite")
-        tables["pooled"] = pl.concat(pooled)
-    if bad:
-        kept = ~(pl.col("sequence") // 3).is_in([int(index) for index in bad])
-        tables = {name: table.filter(kept) for name, table in tables.items()}
-    samples = [replace(s, status="not_finite") if s.index in bad else s for s in batch]
-    return {"samples": _samples(samples), **tables}
+def capture(model: LanguageModel, batch: list[Tokenised], encoders: Sequence[Encoder]) -> Captured:
+    """Run a batch once for all encoders. The result's tensors are still under way to the host."""
+    spans = [Span(3 * sample.index, 0, sample.prompt) for sample in batch]
+    for sample in batch:
+        for kind, ids in sample.completions:
+            spans.append(Span(3 * sample.index + kind, len(sample.prompt), ids))
+    inner = torch.from_numpy(np.flatnonzero(positions(spans)))
+    halves = forward(model, batch, {encoder.hook_point for encoder in encoders})
+    encoded = []
+    for hook_point, sae, bfloat16 in encoders:
+        tokens = unpadded(halves, hook_point)
+        after, completions = halves[1]
+        nonzero = None
+        if sae is not None:
+            nonzero = _to_host(_nonzero(sae, tokens[inner.to(tokens.device)], bfloat16))
+        pooled = _pooled(after[hook_point].float(), completions.attention_mask)
+        finite = tokens.isfinite().all(dim=1)
+        encoded.append(Encoded(_to_host(finite), _to_host(pooled), nonzero))
+    return Captured(batch, spans, encoded)
 
 
-def _run(
-    model: LanguageModel, batch: list[_Tokenised], hook_point: HookPoint
-) -> tuple[list[_Sequence], Tensor]:
-    """Activations `(tokens, d_model)`, float32, of all prompts and then all completions."""
+def wait_for_copies() -> None:
+    """Return when all that was captured has arrived on the host."""
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        for device in range(torch.cuda.device_count()):
+            torch.cuda.synchronize(device)
+
+
+def forward(
+    model: LanguageModel, batch: Sequence[Tokenised], hook_points: set[HookPoint]
+) -> list[Half]:
+    """Run the prompts, and then the completions, which run on from the prompts' caches."""
+    rows = [(row, ids) for row, sample in enumerate(batch) for _, ids in sample.completions]
+    index = torch.tensor([row for row, _ in rows])  # on the CPU: layers may be on many devices
     prompts = pad([sample.prompt for sample in batch], "left", model.pad_id, model.device)
+    completions = pad([ids for _, ids in rows], "right", model.pad_id, model.device)
     # The embeddings know no context, and a cache that no layer has filled would seem empty.
-    embeddings = hook_point == HookPoint(0, "hook_resid_pre")
-    cache = None if embeddings else DynamicCache()
+    cache = None if hook_points == {EMBEDDINGS} else DynamicCache()
     before = residuals(
         model,
         prompts.input_ids,
         prompts.attention_mask,
-        [hook_point],
+        hook_points,
         past_key_values=cache,
         position_ids=prompts.position_ids,
-    )[hook_point]
-
-    rows = [(row, *completion) for row, s in enumerate(batch) for completion in s.completions]
-    index = torch.tensor([row for row, _, _ in rows])  # on the CPU: layers may be on many devices
-    completions = pad([ids for _, _, ids in rows], "right", model.pad_id, model.device)
+    )
     offsets = prompts.attention_mask.sum(dim=1, keepdim=True)[index]
     mask = completions.attention_mask
     if cache is not None:
@@ -202,104 +137,49 @@ def _run(
         model,
         completions.input_ids,
         mask,
-        [hook_point],
+        hook_points,
         past_key_values=cache,
         position_ids=completions.position_ids + offsets,
-    )[hook_point]
+    )
+    return [(before, prompts), (after, completions)]
 
-    sequences = [_Sequence(3 * sample.index, 0, sample.prompt) for sample in batch]
-    for row, kind, ids in rows:
-        sequences.append(_Sequence(3 * batch[row].index + kind, len(batch[row].prompt), ids))
+
+def unpadded(halves: Sequence[Half], hook_point: HookPoint) -> Tensor:
+    """Activations `(tokens, d_model)`, float32, of all prompts and then of all completions."""
     tokens = [
-        activation[padded.attention_mask.bool().to(activation.device)]
-        for activation, padded in ((before, prompts), (after, completions))
+        activations[hook_point][padded.attention_mask.bool().to(activations[hook_point].device)]
+        for activations, padded in halves
     ]
-    return sequences, torch.cat(tokens).float()
+    return torch.cat(tokens).float()
 
 
-def _spans(lengths: list[int]) -> Iterator[tuple[int, int]]:
-    """Ranges of whole sequences, each of few enough tokens to encode at once."""
-    first, tokens = 0, 0
-    for number, length in enumerate(lengths):
-        if number > first and tokens + length > TOKENS_PER_ENCODE:
-            yield first, number
-            first, tokens = number, 0
-        tokens += length
-    yield first, len(lengths)
+def _nonzero(sae: "SAE", x: Tensor, bfloat16: bool) -> Tensor:
+    """Token, feature and bits of the value, `(3, nnz)`, of what is not zero of `x`."""
+    found = []
+    step = max(1, DENSE // sae.d_sae)
+    for start in range(0, len(x), step):
+        values = sae.encode(x[start : start + step]).float()
+        token, feature = values.nonzero(as_tuple=True)
+        kept = values[token, feature]
+        if bfloat16:
+            kept = kept.bfloat16().float()
+        found.append(torch.stack([token.int() + start, feature.int(), kept.view(torch.int32)]))
+    if not found:
+        return torch.empty(3, 0, dtype=torch.int32)
+    return torch.cat(found, dim=1)
 
 
-def _nonzero(
-    values: Tensor,
-    numbers: npt.NDArray[np.uint32],
-    positions: npt.NDArray[np.int64],
-    bfloat16: bool,
-) -> pl.DataFrame:
-    """Rows of the activations table, and whether each value is finite."""
-    tokens, features = (column.int().cpu().numpy() for column in values.nonzero(as_tuple=True))
-    stored = values[values != 0]
-    finite = stored.isfinite().cpu().numpy()
-    if bfloat16:
-        bits = stored.bfloat16().view(torch.int16).cpu().numpy().view(np.uint16)
-    return pl.DataFrame(
-        {
-            "sequence": numbers[tokens],
-            "position": positions[tokens].astype(np.uint16),
-            "feature": features.astype(np.uint32),
-            "value": bits if bfloat16 else stored.float().cpu().numpy(),
-            "finite": finite,
-        }
-    )
+def _pooled(x: Tensor, mask: Tensor) -> Tensor:
+    """Mean and last over the unmasked of `x` `(batch, seq, d_model)`: `(batch, 2, d_model)`."""
+    mask = mask.to(x.device)
+    counts = mask.sum(dim=1)
+    x = torch.where(mask.bool()[..., None], x, 0)
+    last = x[torch.arange(len(x), device=x.device), counts - 1]
+    return torch.stack([x.sum(dim=1) / counts[:, None], last], dim=1)
 
 
-def _pooled_features(sequences: list[_Sequence], values: Tensor) -> pl.DataFrame:
-    """Mean, last, maximum and count over each completion's tokens, where any of them is active."""
-    split = zip(sequences, torch.split(values, [len(s.ids) for s in sequences]), strict=True)
-    completions = [(s.number, rows) for s, rows in split if s.number % 3]
-    if not completions:
-        return pl.DataFrame(schema=POOLED)
-    n_active = torch.stack([(rows != 0).sum(dim=0) for _, rows in completions])
-    where = n_active.nonzero(as_tuple=True)
-    row, feature = (column.cpu().numpy() for column in where)
-    pooled = {
-        "mean": torch.stack([rows.mean(dim=0) for _, rows in completions]),
-        "last": torch.stack([rows[-1] for _, rows in completions]),
-        "max": torch.stack([rows.amax(dim=0) for _, rows in completions]),
-        "n_active": n_active,
-    }
-    columns = {
-        "sequence": np.array([number for number, _ in completions])[row],
-        "feature": feature,
-        **{name: table[where].cpu().numpy() for name, table in pooled.items()},
-    }
-    return pl.DataFrame(columns, schema_overrides=POOLED)
-
-
-def _pooled_residuals(sequences: list[_Sequence], residual: Tensor) -> pl.DataFrame:
-    split = zip(sequences, torch.split(residual, [len(s.ids) for s in sequences]), strict=True)
-    completions = [(s.number, rows) for s, rows in split if s.number % 3]
-    return pl.DataFrame(
-        {
-            "sequence": np.array([number for number, _ in completions], np.uint32),
-            "mean": torch.stack([rows.mean(dim=0) for _, rows in completions]).cpu().numpy(),
-            "last": torch.stack([rows[-1] for _, rows in completions]).cpu().numpy(),
-        }
-    )
-
-
-def _samples(samples: list[_Tokenised]) -> pl.DataFrame:
-    counts = [{0: len(s.prompt)} | {kind: len(ids) for kind, ids in s.completions} for s in samples]
-    rows = {
-        "sample": [s.index for s in samples],
-        "status": [s.status for s in samples],
-        "n_prompt_tokens": [count[0] for count in counts],
-        "n_positive_tokens": [count.get(1, 0) for count in counts],
-        "n_negative_tokens": [count.get(2, 0) for count in counts],
-        "n_truncated": [s.n_truncated for s in samples],
-    }
-    return pl.DataFrame(rows, schema=SAMPLES)
-
-
-def _texts(model: LanguageModel, tokens: list[int]) -> list[str]:
-    """Text of each token by itself."""
-    texts = {token: token_text(model.tokenizer, [token]) for token in set(tokens)}
-    return [texts[token] for token in tokens]
+def _to_host(x: Tensor) -> Tensor:
+    if x.device.type != "cuda":
+        return x.cpu()
+    host = torch.empty(x.shape, dtype=x.dtype, pin_memory=True)
+    return host.copy_(x, non_blocking=True)

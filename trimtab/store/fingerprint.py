@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from importlib.metadata import version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, get_args
 
 from trimtab.errors import StoreError
 
@@ -17,8 +17,12 @@ if TYPE_CHECKING:
     from trimtab.model.language_model import LanguageModel
     from trimtab.model.sae import SAE
 
-FORMAT = "1"
+FORMAT = "2"
 """Version of the files and of their meaning; counted up whenever an old store would be misread."""
+
+Values = Literal["auto", "float32", "bfloat16"]
+"""How feature activations are stored: exactly, or as the upper 16 of their 32 bits, rounded to
+nearest even; by default as exactly as the model computes."""
 
 LIBRARIES = ("torch", "transformers", "sae-lens")
 
@@ -31,9 +35,16 @@ def fingerprint(
     chat: bool,
     system: str | None,
     max_tokens: int,
+    values: Values = "auto",
 ) -> dict[str, str]:
-    """Name every choice that a stored number depends on."""
-    bfloat16 = str(model.dtype).removeprefix("torch.") == "bfloat16"
+    """Name every choice that a stored number depends on.
+
+    Raises `StoreError` where `values` is none of `Values`.
+    """
+    if values not in get_args(Values):
+        raise StoreError(f"values {values!r} does not exist: {', '.join(get_args(Values))}")
+    if values == "auto":
+        values = "bfloat16" if str(model.dtype) == "torch.bfloat16" else "float32"
     fields = {
         "store_format": FORMAT,
         **model.fingerprint(),
@@ -47,8 +58,7 @@ def fingerprint(
         "truncation": "end of the completion",
         "special_tokens": "kept",
         "position_0": "without features",
-        "pooled_over": "completion tokens",
-        "value_dtype": "bfloat16" if bfloat16 else "float32",
+        "value_dtype": values,
     }
     # A local build such as 2.13.0+cpu computes what 2.13.0 computes.
     fields |= {name.replace("-", "_"): version(name).split("+")[0] for name in LIBRARIES}

@@ -17,7 +17,11 @@ from trimtab.pairs.sample import Sample
 from trimtab.store.files import write_atomically
 
 TASK_CHARACTERS = 1 << 15
-"""Text of one task, some 8,000 tokens: what a crash can cost, and the size of a shard."""
+LARGEST_TASK = 1 << 19
+TASKS = 64
+"""Text of one task, some 8,000 to 128,000 tokens: what a crash can cost, and the size of a shard.
+Samples that are planned together make about so many tasks, if that gives them a size in between.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +98,13 @@ def by_task(planned: Iterable[Planned]) -> dict[str, list[Planned]]:
 
 
 def _tasks(samples: Sequence[Sample], first: int) -> Iterator[Planned]:
+    total = sum(map(characters, samples))
+    size = min(max(total // TASKS, TASK_CHARACTERS), LARGEST_TASK)
     start = 0
     while start < len(samples):
-        end, characters = start, 0
-        while end < len(samples) and (end == start or characters < TASK_CHARACTERS):
-            characters += _characters(samples[end])
+        end, text = start, 0
+        while end < len(samples) and (end == start or text < size):
+            text += characters(samples[end])
             end += 1
         hashes = "".join(sample.content_hash() for sample in samples[start:end])
         task = f"{first + start:08d}-{_checksum(hashes.encode())}"
@@ -107,7 +113,8 @@ def _tasks(samples: Sequence[Sample], first: int) -> Iterator[Planned]:
         start = end
 
 
-def _characters(sample: Sample) -> int:
+def characters(sample: Sample) -> int:
+    """Text that a sample makes the model read: what its cost is judged by before it has run."""
     return sum(len(message["content"]) for message in sample.messages) + sum(
         len(text) for _, text in sample.sides
     )

@@ -1,7 +1,9 @@
 """Immutable Parquet shards, one set per task, each made valid by a marker written last.
 
-A shard without a marker is what a crash left behind, and is swept away. A marker carries the size
-and the checksum of every file; where they no longer fit, the task runs again.
+A file's name carries its own checksum, so two workers that race on one task never write into each
+other's shard: whose marker comes last has its whole set. A file that no marker names is what a
+crash or a lost race left behind, and is swept away. A marker carries the size and the checksum of
+every file; where they no longer fit, the task runs again.
 """
 
 import hashlib
@@ -13,24 +15,27 @@ from typing import Any
 
 import polars as pl
 
-from trimtab.store.files import TEMPORARY, write_atomically
+from trimtab.store.files import READ_ONLY, remove_temporaries, write_atomically
 
 ROW_ORDER = {
     "samples": ["sample"],
     "tokens": ["sequence", "position"],
     "residuals": ["sequence"],
     "activations": ["feature", "sequence", "position"],  # the sort is the index
-    "pooled": ["feature", "sequence"],
 }
 """The tables of a shard, and what each is sorted by."""
+
+ROW_GROUP = 1 << 15
+"""Rows that are read at least: a feature's are found by the groups' statistics. Ten times as many
+take as many bytes, and twice as long to find."""
 
 Marker = dict[str, Any]
 
 
 def write_shard(
     folder: Path, task: str, tables: Mapping[str, pl.DataFrame], facts: Mapping[str, Any]
-) -> None:
-    """Write one task's tables, then the marker that makes them count.
+) -> Marker:
+    """Write one task's tables, then the marker that makes them count; return the marker.
 
     `facts` are kept in the marker and must name the `fingerprint`.
     """
@@ -40,30 +45,27 @@ def write_shard(
         table.sort(ROW_ORDER[name]).write_parquet(
             buffer,
             compression="zstd",
+            row_group_size=ROW_GROUP,
             metadata={"trimtab_fingerprint": str(facts["fingerprint"]), "trimtab_task": task},
         )
         data = buffer.getvalue()
-        file = f"{task}.{name}.parquet"
-        write_atomically(folder / file, data)
+        checksum = hashlib.sha256(data).hexdigest()
+        file = f"{task}.{checksum[:8]}.{name}.parquet"
+        write_atomically(folder / file, data, mode=READ_ONLY)
         files[name] = {
             "file": file,
             "bytes": len(data),
-            "sha256": hashlib.sha256(data).hexdigest(),
+            "sha256": checksum,
             "rows": table.height,
         }
     marker = {"task": task, **facts, "files": files}
     write_atomically(folder / f"{task}.json", json.dumps(marker, indent=1).encode())
+    return marker
 
 
 def read_markers(folder: Path) -> dict[str, Marker]:
     """Read the markers of all committed tasks; one that cannot be read is `{}`."""
-    markers = {}
-    for path in sorted(folder.glob("*.json")):
-        try:
-            markers[path.stem] = json.loads(path.read_bytes())
-        except ValueError:
-            markers[path.stem] = {}
-    return markers
+    return {path.stem: _read(path) for path in sorted(folder.glob("*.json"))}
 
 
 def shard_problems(folder: Path, task: str, marker: Marker, fingerprint: str) -> list[str]:
@@ -81,18 +83,26 @@ def shard_files(folder: Path, markers: Iterable[Marker], table: str) -> list[str
     return [str(folder / record["file"]) for record in records if record]
 
 
+def shard_bytes(marker: Marker) -> int:
+    """Size of a task's files."""
+    return sum(record["bytes"] for record in marker.get("files", {}).values())
+
+
 def discard(folder: Path, task: str) -> None:
-    """Remove a task, marker first: a crash in between leaves nothing that looks valid."""
+    """Make a task count as not run; its files go with the next sweep."""
     (folder / f"{task}.json").unlink(missing_ok=True)
-    for path in folder.glob(f"{task}.*.parquet"):
-        path.unlink()
 
 
 def sweep(folder: Path) -> None:
-    """Remove what a crash left behind: half-written files, and shards without a marker."""
-    committed = {path.stem for path in folder.glob("*.json")}
-    for path in [*folder.glob(f"*{TEMPORARY}"), *folder.glob("*.parquet")]:
-        if path.name.endswith(TEMPORARY) or path.name.partition(".")[0] not in committed:
+    """Remove what no marker names. Nobody may be writing shards meanwhile."""
+    named = {
+        record["file"]
+        for marker in read_markers(folder).values()
+        for record in marker.get("files", {}).values()
+    }
+    remove_temporaries(folder)
+    for path in folder.glob("*.parquet"):
+        if path.name not in named:
             path.unlink()
 
 
@@ -103,6 +113,14 @@ def content_hash(plan: Iterable[Path], markers: Mapping[str, Marker]) -> str:
         for name, record in sorted(markers[task].get("files", {}).items()):
             lines.append(f"{task} {name} {record['sha256']}")
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _read(path: Path) -> Marker:
+    try:
+        marker = json.loads(path.read_bytes())
+    except (ValueError, FileNotFoundError):  # another process may just have discarded it
+        return {}
+    return marker if isinstance(marker, dict) else {}
 
 
 def _check(folder: Path, record: Mapping[str, Any]) -> Iterator[str]:

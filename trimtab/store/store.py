@@ -2,34 +2,28 @@
 
 import io
 import json
-from collections import OrderedDict
-from collections.abc import Sequence
+import weakref
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import duckdb
 import polars as pl
 
 from trimtab.errors import StoreError
 from trimtab.model.features.descriptions import check_descriptions, write_descriptions
 from trimtab.pairs.sample import Sample
-from trimtab.store.catalog import (
-    CATALOG,
-    DESCRIPTIONS,
-    build_catalog,
-    catalog_content,
-    catalog_is_current,
-)
+from trimtab.store.catalog import DESCRIPTIONS, build_catalog
 from trimtab.store.files import building, write_atomically
-from trimtab.store.fingerprint import digest
-from trimtab.store.matrices import Differences, Pooling, differences
+from trimtab.store.fingerprint import FORMAT, digest
+from trimtab.store.matrices import Differences, Pooling, Source, blocks, matrix
 from trimtab.store.plan import plan_files, read_plan
 from trimtab.store.sandbox import Parameters, query
 from trimtab.store.shards import content_hash, read_markers
 from trimtab.store.verify import problems
+from trimtab.store.views import catalog_content, open_catalog
 
 HEADER = "store.json"
-
-CACHED_MATRICES = 4
 
 
 @dataclass(frozen=True)
@@ -41,20 +35,22 @@ class Store:
         fingerprint: everything that its numbers depend on, field by field.
         content_hash: sha-256, in hex, over the plan and all shards; two builds of the same samples
             with the same settings agree in it.
+        catalog: what `sql` asks, see `trimtab.store.views`; closed with the store.
     """
 
     path: Path
     fingerprint: dict[str, str]
     content_hash: str
-    _matrices: "OrderedDict[tuple[str, ...], Differences]" = field(
-        default_factory=OrderedDict, repr=False, compare=False
-    )
+    catalog: duckdb.DuckDBPyConnection = field(repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        weakref.finalize(self, self.catalog.close)  # at exit, too
 
     def sql(
         self, sql: str, params: Parameters | None = None, *, max_rows: int | None = None
     ) -> pl.DataFrame:
         """Run one SELECT over the views; `SHOW TABLES` names them. Raises `QueryError`."""
-        return query(self.path / CATALOG, sql, params, max_rows=max_rows)
+        return query(self.catalog, sql, params, max_rows=max_rows)
 
     def behaviors(self) -> list[str]:
         """Name the behaviours, in the order in which they were planned."""
@@ -101,24 +97,31 @@ class Store:
     ) -> Differences:
         """Differences of every usable sample of a behaviour, on `device`; see `Differences`.
 
-        The last few are kept on their device, so that a search reads the disk once. Callers share
-        them: do not change the tensors in place.
+        They are kept in the process's cache, `trimtab.store.cache`, so that a search reads the disk
+        once. Callers share them: do not change the tensors in place.
+
+        Raises:
+            StoreError: the samples cannot be contrasted, a feature does not exist, or the rows are
+                larger than the cache's budget even where only features that fire are kept.
         """
-        key = (self.content_hash, behavior, pooling, str(device))
-        if key not in self._matrices:
-            self._matrices[key] = differences(
-                self.path,
-                behavior,
-                pooling=pooling,
-                d_model=int(self.fingerprint["d_model"]),
-                d_sae=int(self.fingerprint["d_sae"]),
-                device=str(device),
-            )
-            while len(self._matrices) > CACHED_MATRICES:
-                self._matrices.popitem(last=False)
-        self._matrices.move_to_end(key)
-        matrix = self._matrices[key]
-        return matrix if features is None else matrix.select(features)
+        return matrix(
+            Source(self.catalog, self.content_hash, self.fingerprint),
+            behavior,
+            pooling,
+            device,
+            features,
+        )
+
+    def blocks(
+        self, behavior: str, *, pooling: Pooling = "mean", device: str = "cpu"
+    ) -> Iterator[Differences]:
+        """Yield the differences a few features at a time, however many they are; none is kept.
+
+        Whatever is linear in the features is the sum over the blocks.
+        """
+        return blocks(
+            Source(self.catalog, self.content_hash, self.fingerprint), behavior, pooling, device
+        )
 
     def contrast(self, behavior: str) -> pl.DataFrame:
         """Contrast the two sides feature by feature, the largest Cohen's d in size first.
@@ -133,15 +136,14 @@ class Store:
         )
 
     def top_samples(self, feature: int, k: int = 20) -> pl.DataFrame:
-        """Completions in which a feature gets strongest, with the token where it does."""
+        """Prompts and completions in which a feature gets strongest, with the token where."""
         return self.sql(
-            """SELECT s.sample_id, s.behavior, s.side, p.max, p.mean, p.n_active,
-                (SELECT t.text FROM data.decoded a JOIN data.tokens t USING (sequence, position)
-                 WHERE a.feature = p.feature AND a.sequence = p.sequence
-                 ORDER BY a.value DESC, a.position LIMIT 1) AS token
-            FROM (FROM data.pooled WHERE feature = ? ORDER BY max DESC, sequence LIMIT ?) p
-                JOIN data.sequences s USING (sequence)
-            ORDER BY p.max DESC, p.sequence""",
+            """WITH top AS (
+                SELECT p.*, sample_id, behavior, side, before_tokens + peak AS row
+                FROM (FROM data.pooled WHERE feature = ? ORDER BY max DESC, sequence LIMIT ?) p
+                    JOIN data.sequences USING (sequence))
+            SELECT sample_id, behavior, side, max, mean, n_active, text AS token
+            FROM top JOIN data.tokens t ON t.rowid = top.row ORDER BY max DESC, top.sequence""",
             [feature, k],
         )
 
@@ -149,8 +151,8 @@ class Store:
         """Token texts on which each feature gets strongest, prompts included, strongest first."""
         return self.sql(
             """SELECT feature, text AS token, max(value) AS max, count(*) AS n_active
-            FROM data.decoded JOIN data.tokens USING (sequence, position)
-            WHERE list_contains($features, feature) GROUP BY feature, text
+            FROM shards.activations JOIN data.tokens USING (sequence, position)
+            WHERE feature IN (SELECT unnest($features)) GROUP BY feature, text
             QUALIFY row_number() OVER (PARTITION BY feature ORDER BY max DESC, text) <= $k
             ORDER BY list_position($features, feature), max DESC, token""",
             {"features": [int(feature) for feature in features], "k": k},
@@ -200,20 +202,27 @@ def open_store(path: str | Path) -> Store:
     fields = read_header(path)
     if fields is None:
         raise StoreError(f"{path} is no store: it has no {HEADER}. Build one there first")
-    if not catalog_is_current(path, current_content(path)):
+    if fields.get("store_format") != FORMAT:
+        raise StoreError(
+            f"{path} is a store of format {fields.get('store_format')}, and this version of trimtab"
+            f" reads format {FORMAT}; build it anew, into another folder"
+        )
+    content = catalog_content(path)
+    if content != current_content(path):
         try:
             with building(path):
                 refresh_catalog(path, fields)
         except StoreError:
-            if catalog_content(path) is None:
+            if content is None:
                 raise
-    return Store(path, fields, catalog_content(path) or "")
+    catalog = open_catalog(path, fields)
+    return Store(path, fields, query(catalog, "SELECT content FROM data.build").item(), catalog)
 
 
 def set_descriptions(path: str | Path, table: pl.DataFrame) -> Store:
     """Give the store at `path` descriptions of its features, in place of any that it has.
 
-    Nothing runs again and no number changes: the catalog is built anew, that is all.
+    Nothing runs again, nothing is built anew, and no number changes.
 
     Raises:
         StoreError: there is no store, or another process builds it.
@@ -225,7 +234,6 @@ def set_descriptions(path: str | Path, table: pl.DataFrame) -> Store:
     write_descriptions(check_descriptions(table, "the table", int(fields["d_sae"])), content)
     with building(path):
         write_atomically(path / DESCRIPTIONS, content.getvalue())
-        refresh_catalog(path, fields)
     return open_store(path)
 
 
@@ -235,9 +243,9 @@ def current_content(path: Path) -> str:
 
 
 def refresh_catalog(path: Path, fields: dict[str, str]) -> None:
-    """Build the catalog anew where it is not that of shards and descriptions. Hold the lock."""
+    """Build the catalog anew where it is not that of plan and shards. Hold the lock."""
     content = current_content(path)
-    if not catalog_is_current(path, content):
+    if catalog_content(path) != content:
         plan = read_plan(path / "plan")
         markers = read_markers(path / "shards")
         build_catalog(path, fields, digest(fields), plan, markers, content)

@@ -109,7 +109,8 @@ def relabel(
     Args:
         table: of `SCHEMA`.
         labels: by feature; a table has them in the columns `feature` and `label`.
-        source: where they come from, kept as `label_source`.
+        source: where they come from, kept as `label_source`; a table may say so row by row, in a
+            column of that name.
 
     Raises:
         ModelError: a feature does not exist, or has two labels.
@@ -119,9 +120,10 @@ def relabel(
             {"feature": list(labels), "label": list(labels.values())},
             schema_overrides={"feature": pl.Int64, "label": pl.String},
         )
-    new = labels.select(
-        pl.col("feature").cast(pl.Int64), pl.col("label"), label_source=pl.lit(source)
-    ).filter(pl.col("label").str.strip_chars() != "")
+    own = pl.col("label_source") if "label_source" in labels.columns else pl.lit(source)
+    new = labels.select(pl.col("feature").cast(pl.Int64), pl.col("label"), label_source=own).filter(
+        pl.col("label").str.strip_chars() != ""
+    )
     unknown = new.filter(~pl.col("feature").is_in(table["feature"].cast(pl.Int64).implode()))
     if unknown.height:
         raise ModelError(

@@ -17,7 +17,12 @@ def samples(evidence: Evidence) -> Tensor:
     return residual @ evidence.gradient / lengths.clamp_min(1e-12)
 
 
+def gains(evidence: Evidence) -> Tensor:
+    """Return mean difference times (gradient times direction), `(d_sae,)`, of either sign."""
+    return evidence.feature_differences.mean(0) * (evidence.decoder @ evidence.gradient)
+
+
 def features(evidence: Evidence) -> Tensor:
-    """Score features by mean difference times (gradient times direction), `(d_sae,)`."""
-    gain = evidence.feature_differences.mean(0) * (evidence.decoder @ evidence.gradient)
+    """Score features by their gain, `(d_sae,)`; those that lose are not offered."""
+    gain = gains(evidence)
     return gain.masked_fill(gain <= 0, -torch.inf)

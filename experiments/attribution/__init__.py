@@ -1,0 +1,1 @@
+"""Attribution with a measured truth."""

@@ -1,0 +1,33 @@
+"""A group of commands that tells mistakes in one line, and the end of a command's help."""
+
+import sys
+from typing import Any, NoReturn
+
+from typer.core import TyperGroup
+
+from trimtab.errors import TrimtabError
+
+
+class Commands(TyperGroup):
+    """Turns a user's mistake into one line on stderr, without a traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command; exit with 1 after an error of the user's, with 130 after Ctrl-C."""
+        try:
+            return super().invoke(ctx)
+        except TrimtabError as error:
+            _fail(str(error), 1)
+        except OSError as error:
+            _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error), 1)
+        except KeyboardInterrupt as stop:
+            _fail(str(stop) or "interrupted; the same command goes on where it stopped", 130)
+
+
+def example(*lines: str) -> str:
+    """Return the end of a command's help: examples to copy."""
+    return "Example:\n\n" + "\n\n".join(f"`{line}`" for line in lines)
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    print(f"trimtab: {message}", file=sys.stderr)
+    sys.exit(code)

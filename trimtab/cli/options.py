@@ -1,0 +1,24 @@
+"""Options that several commands have."""
+
+from typing import Annotated
+
+import typer
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+ModelOption = Annotated[
+    str | None,
+    typer.Option("--model", help="Hub name, folder or .gguf file; the embedded default without."),
+]
+SaeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--sae", help="release/id of sae_lens, a folder, or `none`; the packaged default without."
+    ),
+]
+DtypeOption = Annotated[str, typer.Option(help="float32, bfloat16, float16 or auto.")]
+DeviceOption = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ... or auto.")]
+SeedOption = Annotated[int, typer.Option(help="Of splits, random controls and search.")]
+TrialsOption = Annotated[int, typer.Option(min=0, help="Trials of the Optuna search.")]
+BudgetOption = Annotated[
+    float, typer.Option(help="Damage that vectors are compared at, KL in nats per token.")
+]

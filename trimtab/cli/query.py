@@ -1,0 +1,201 @@
+"""What a store or an exported vector holds, and whether it is sound."""
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from trimtab.cli.group import example
+from trimtab.cli.options import DeviceOption, JsonOption
+from trimtab.cli.printing import (
+    check_writable,
+    print_card,
+    print_json,
+    print_rows,
+    rounded,
+    write_rows,
+)
+
+if TYPE_CHECKING:
+    import duckdb
+
+SHOWN_ROWS = 1000
+
+app = typer.Typer()
+
+
+@app.command(epilog=example("trimtab info runs/demo/store", "trimtab info runs/demo/vector --json"))
+def info(
+    path: Annotated[Path, typer.Argument(help="A store, or an exported vector's folder.")],
+    json_: JsonOption = False,
+) -> None:
+    """Say what a store or an exported vector holds."""
+    if _is_vector(path):
+        from trimtab.selector.folder import read_card
+
+        print_card(read_card(path), path, json_)
+        return
+    from trimtab.pairs import describe
+    from trimtab.store import open_store
+    from trimtab.store.inventory import inventory
+
+    opened = open_store(path)
+    held = inventory(opened)
+    behaviors = {name: describe(opened.samples(name)) for name in opened.behaviors()}
+    if json_:
+        print_json(
+            {
+                "path": str(path),
+                **held,
+                "content_hash": opened.content_hash,
+                "fingerprint": opened.fingerprint,
+                "samples": opened.status_counts(),
+                "behaviors": {name: _plain(quality) for name, quality in behaviors.items()},
+            }
+        )
+        return
+    typer.echo(f"{path}: {opened.status_counts()}")
+    per_nnz = "" if held["bytes_per_nnz"] is None else f", {held['bytes_per_nnz']:.2f} bytes each"
+    typer.echo(
+        f"{held['n_tokens']:,} tokens, {held['nnz']:,} activations{per_nnz};"
+        f" {held['bytes']:,} bytes in {held['shards']} shards and the catalog"
+    )
+    for name, quality in behaviors.items():
+        typer.echo(f"\n{name}")
+        for field, value in _plain(quality).items():
+            typer.echo(f"  {field.replace('_', ' ')}: {rounded(value)}")
+    typer.echo("\nbuilt with")
+    for field, value in opened.fingerprint.items():
+        typer.echo(f"  {field}: {value}")
+
+
+@app.command(
+    epilog=example(
+        'trimtab sql runs/demo/store "SELECT * FROM contrast ORDER BY abs(cohens_d) DESC LIMIT 5"',
+        'trimtab sql runs/demo/vector "SELECT label, contribution, positive FROM contributions"',
+        'trimtab sql runs/demo/store "FROM activations WHERE feature = 9" --out feature-9.parquet',
+    )
+)
+def sql(
+    path: Annotated[Path, typer.Argument(help="A store, or an exported vector's folder.")],
+    query: Annotated[str, typer.Argument(help="One SELECT; `SHOW TABLES` says what there is.")],
+    json_: JsonOption = False,
+    csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Write a file instead: .csv, .json, .jsonl or .parquet."),
+    ] = None,
+    max_rows: Annotated[
+        int | None,
+        typer.Option(min=1, help="At most so many rows; a table shows 1000, all else is whole."),
+    ] = None,
+) -> None:
+    """Query a store, or an exported vector's tables, in a read-only sandbox."""
+    if out is not None:
+        check_writable(out)
+    from trimtab.store.limits import limited_memory
+    from trimtab.store.sandbox import count
+    from trimtab.store.sandbox import query as run_query
+
+    as_table = not (json_ or csv or out)
+    most = max_rows or (SHOWN_ROWS if as_table else None)
+    with _opened(path) as connection, limited_memory():
+        rows = run_query(connection, query, max_rows=most)
+        more = count(connection, query) - rows.height if as_table and rows.height == most else 0
+    if out is not None:
+        write_rows(rows, out)
+        typer.echo(f"{out}: {rows.height} rows")
+        return
+    print_rows(rows, json_, csv)
+    if more:
+        typer.echo(f"{more:,} more rows: --max-rows shows more, --out writes all to a file")
+
+
+@app.command(
+    epilog=example(
+        "trimtab verify runs/demo/store",
+        "trimtab verify runs/demo/store --recompute 20",
+        "trimtab verify runs/demo/vector",
+    )
+)
+def verify(
+    path: Annotated[Path, typer.Argument(help="A store, or an exported vector's folder.")],
+    recompute: Annotated[
+        int, typer.Option(min=0, help="Of a store, run so many random samples again and compare.")
+    ] = 0,
+    model: Annotated[
+        str | None,
+        typer.Option(help="Where the store's model lies now; by default where it was."),
+    ] = None,
+    device: DeviceOption = "auto",
+    seed: Annotated[int, typer.Option(help="Of the samples that are run again.")] = 0,
+    json_: JsonOption = False,
+) -> None:
+    """Check checksums, and that a store's catalog or a vector's receipt adds up.
+
+    Exits with 1 when something is wrong.
+    """
+    again: dict[str, Any] = {}
+    if _is_vector(path):
+        if recompute:
+            raise typer.BadParameter("is for stores", param_hint="--recompute")
+        from trimtab.selector.verify import problems
+
+        found = problems(path)
+    else:
+        from trimtab.store import open_store
+
+        store = open_store(path)
+        found = store.verify()
+        if recompute and not found:
+            from trimtab.model.sae import load_sae
+            from trimtab.store.origin import load_model_of
+            from trimtab.store.recompute import recompute as run_again
+
+            fields = store.fingerprint
+            loaded = load_model_of(fields, model, dtype=fields["model_dtype"], device=device)
+            sae = load_sae(fields["sae"], loaded)
+            again = run_again(store, recompute, loaded, sae, seed=seed)._asdict()
+            found = again.pop("problems")
+    if json_:
+        recomputed = {"recomputed": again} if again else {}
+        print_json({"path": str(path), "sound": not found, "problems": found, **recomputed})
+    else:
+        typer.echo("\n".join(found) if found else f"{path}: everything holds")
+        if again:
+            typer.echo(
+                f"{again['n_samples']} samples run again; largest relative difference"
+                f" {again['residual']:.2g} of residuals, {again['activations']:.2g} of activations"
+            )
+    if found:
+        raise typer.Exit(1)
+
+
+@contextmanager
+def _opened(path: Path) -> "Iterator[duckdb.DuckDBPyConnection]":
+    if _is_vector(path):
+        from trimtab.selector.folder import tables as files
+        from trimtab.selector.folder import views
+        from trimtab.store.sandbox import tables
+
+        with closing(tables(files(path), views(path))) as connection:
+            yield connection
+    else:
+        from trimtab.store import open_store
+
+        store = open_store(path)  # which closes the connection when it is gone
+        yield store.catalog
+
+
+def _is_vector(path: Path) -> bool:
+    from trimtab.selector.folder import CARD
+
+    return (path / CARD).exists()
+
+
+def _plain(quality: Any) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    return asdict(quality)

@@ -1,0 +1,70 @@
+"""Finding a minimal vector."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from trimtab.cli.group import example
+from trimtab.cli.options import BudgetOption, DeviceOption, JsonOption, SeedOption, TrialsOption
+from trimtab.cli.printing import print_card
+
+app = typer.Typer()
+
+
+@app.command(
+    epilog=example(
+        "trimtab select runs/demo/store --behavior refusal --out runs/vector",
+        "trimtab select runs/caa --behavior refusal --out runs/refusal "
+        "--questions test_dataset_open_ended.json",
+    )
+)
+def select(
+    store: Annotated[Path, typer.Argument(help="A store that `trimtab build` made.")],
+    behavior: Annotated[str, typer.Option(help="Which of the store's behaviours.")],
+    out: Annotated[Path, typer.Option(help="Folder to write; it must not exist yet.")],
+    questions: Annotated[
+        Path | None,
+        typer.Option(help="Open questions for the behaviour rate; prompts of held-out pairs else."),
+    ] = None,
+    budget: BudgetOption = 0.1,
+    tolerance: Annotated[
+        float, typer.Option(min=0.0, help="Share of the full effect that must be kept.")
+    ] = 0.95,
+    target: Annotated[
+        str | None, typer.Option(help="Force a surrogate: dataset or own_replies.")
+    ] = None,
+    trials: TrialsOption = 24,
+    seed: SeedOption = 0,
+    device: DeviceOption = "auto",
+    json_: JsonOption = False,
+) -> None:
+    """Find the smallest vector that keeps the effect, prove it held out, and export it.
+
+    An interrupted run resumes when it is called again.
+    """
+    if target not in (None, "dataset", "own_replies"):
+        raise typer.BadParameter("must be dataset or own_replies", param_hint="--target")
+    from trimtab.pairs import read_questions
+    from trimtab.store import open_store
+
+    opened = open_store(store)
+    asked = None if questions is None else read_questions(questions)
+    from trimtab.selector.run import run
+    from trimtab.selector.select import Settings
+
+    card = run(
+        opened,
+        behavior,
+        out,
+        device=device,
+        questions=asked,
+        settings=Settings(
+            seed=seed,
+            budget=budget,
+            tolerance=tolerance,
+            trials=trials,
+            target=target,  # type: ignore[arg-type]
+        ),
+    )
+    print_card(card, out, json_)

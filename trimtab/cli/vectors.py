@@ -1,0 +1,89 @@
+"""What is done with an exported vector."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from trimtab.cli.group import example
+from trimtab.cli.options import DeviceOption, DtypeOption, JsonOption, ModelOption
+from trimtab.cli.printing import print_json
+from trimtab.errors import VectorError
+
+app = typer.Typer()
+
+
+@app.command(
+    epilog=example('trimtab steer runs/demo/vector "May I ask you a favour?" --multiplier 1')
+)
+def steer(
+    vector: Annotated[Path, typer.Argument(help="An exported vector's folder.")],
+    prompt: Annotated[str, typer.Argument(help="What the user says.")],
+    multiplier: Annotated[
+        float,
+        typer.Option(help="Times the calibrated strength: 0 is unsteered, -1 the opposite."),
+    ] = 1.0,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Length of the reply.")] = 64,
+    model: ModelOption = None,
+    dtype: DtypeOption = "auto",
+    device: DeviceOption = "auto",
+    json_: JsonOption = False,
+) -> None:
+    """Answer a prompt without and with the vector."""
+    from trimtab.selector.folder import read_card
+
+    card = read_card(vector)
+    from trimtab.model.language_model import load_model
+    from trimtab.steering.generation import generate, read_prompts
+    from trimtab.steering.vector import load_vector
+    from trimtab.store.fingerprint import prompt_form
+
+    revision = None if model else card["fingerprint"]["model_revision"] or None
+    loaded = load_model(model or card["model"], dtype=dtype, device=device, revision=revision)
+    direction, calibrated = load_vector(vector)
+    direction.check(loaded)
+    chat, system = prompt_form(card["fingerprint"])
+    asked = [({"role": "user", "content": prompt},)]
+    prompts = read_prompts(loaded, asked, chat=chat, system=system)
+    replies = {
+        name: generate(prompts, direction, strength, max_new_tokens=max_new_tokens)[0]
+        for name, strength in (("unsteered", 0.0), ("steered", multiplier * calibrated))
+    }
+    if json_:
+        print_json({"prompt": prompt, "multiplier": multiplier * calibrated, **replies})
+        return
+    for name, reply in replies.items():
+        typer.echo(f"{name}:\n{reply}\n")
+
+
+@app.command(epilog=example("trimtab export runs/demo/vector --format gguf --out refusal.gguf"))
+def export(
+    vector: Annotated[Path, typer.Argument(help="An exported vector's folder.")],
+    out: Annotated[Path, typer.Option(help="File to write; it must not exist yet.")],
+    format_: Annotated[str, typer.Option("--format", help="gguf or safetensors.")] = "gguf",
+) -> None:
+    """Write the vector in another program's format."""
+    from trimtab.selector.folder import read_card
+    from trimtab.steering.formats import WRITERS, safetensors
+    from trimtab.steering.formats.stored import VECTOR_FILE
+
+    if format_ not in WRITERS:
+        raise typer.BadParameter(f"must be one of {', '.join(WRITERS)}", param_hint="--format")
+    if out.exists():
+        raise VectorError(f"{out} exists already; name another file, or remove it first")
+    read_card(vector)
+    stored = safetensors.read(vector / VECTOR_FILE)
+    if not out.parent.is_dir():
+        raise VectorError(f"{out.parent} is no folder; make it first, or name another --out")
+    WRITERS[format_](stored, out)
+    typer.echo(f"{out}: {stored.hook_point}, strength 1 is multiplier {stored.multiplier:.4g}")
+
+
+@app.command(epilog=example("trimtab report runs/demo/vector"))
+def report(
+    vector: Annotated[Path, typer.Argument(help="An exported vector's folder.")],
+) -> None:
+    """Draw the report of an exported vector again."""
+    from trimtab.selector.report import render_report
+
+    typer.echo(str(render_report(vector)))

@@ -1,0 +1,1 @@
+"""Audits: what attributions are worth against measured effects, and what they find in the data."""
