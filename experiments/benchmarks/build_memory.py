@@ -45,7 +45,7 @@ def peak(n_samples: int, answer: Any) -> None:
     from trimtab.model.sae import SAE
     from trimtab.pairs.sample import Sample
     from trimtab.store import build
-    from trimtab.store.inventory import inventory
+    from trimtab.store.reading.inventory import inventory
 
     tokenizer = load_model(dtype="bfloat16", device="cpu").tokenizer
     config = LlamaConfig(

@@ -23,8 +23,8 @@ from trimtab.model.sae import SAE, load_sae
 from trimtab.pairs import load_packaged
 from trimtab.pairs.sample import Sample
 from trimtab.store import build
-from trimtab.store.batches import Settings, Tokenised, by_length, first_batch, tokenise
-from trimtab.store.capture import DENSE, forward, unpadded
+from trimtab.store.building.batches import Settings, Tokenised, by_length, first_batch, tokenise
+from trimtab.store.building.capture import DENSE, forward, unpadded
 from trimtab.store.plan import Planned
 from trimtab.store.shards import read_markers
 

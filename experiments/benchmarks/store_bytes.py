@@ -29,7 +29,7 @@ from trimtab.model.sae import SAE, load_sae
 from trimtab.pairs import load_packaged
 from trimtab.pairs.sample import Sample
 from trimtab.store import build
-from trimtab.store.inventory import inventory
+from trimtab.store.reading.inventory import inventory
 
 DELPHI = "eai-delphi==0.1.3"
 

@@ -19,8 +19,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from trimtab.store import Store, cache, open_store
-from trimtab.store.inventory import inventory
+from trimtab.store import Store, open_store
+from trimtab.store.reading import cache
+from trimtab.store.reading.inventory import inventory
 
 Question = Callable[[], Any]
 

@@ -28,8 +28,8 @@ from trimtab.steering.formats.stored import VECTOR_FILE
 from trimtab.steering.margin import Margin
 from trimtab.steering.vector import load_vector
 from trimtab.store import Store, build, set_descriptions
-from trimtab.store.sandbox import query
-from trimtab.store.sandbox import tables as as_tables
+from trimtab.store.reading.sandbox import query
+from trimtab.store.reading.sandbox import tables as as_tables
 
 WORDS = (
     "think", "should", "rather", "course", "quick", "brown",

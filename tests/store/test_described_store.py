@@ -14,7 +14,7 @@ from trimtab.model.language_model import LanguageModel
 from trimtab.model.sae import SAE
 from trimtab.pairs.sample import Sample
 from trimtab.store import Store, build, open_store, set_descriptions
-from trimtab.store.catalog import CATALOG, DESCRIPTIONS
+from trimtab.store.catalog.catalog import CATALOG, DESCRIPTIONS
 
 Make = Callable[..., pl.DataFrame]
 Pairs = Callable[..., list[Sample]]

@@ -93,8 +93,8 @@ def build(
     from trimtab.model.language_model import load_model
     from trimtab.model.sae import load_sae
     from trimtab.store import build_many
-    from trimtab.store.engines.rank import launched_rank, own_device, parse_rank
-    from trimtab.store.targets import read_by, store_names
+    from trimtab.store.building.engines.rank import launched_rank, own_device, parse_rank
+    from trimtab.store.building.targets import read_by, store_names
 
     share = parse_rank(rank) if rank else launched_rank() if engine == "rank" else None
     if share is not None and device == "auto" and device_map is None:

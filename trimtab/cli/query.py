@@ -39,7 +39,7 @@ def info(
         return
     from trimtab.pairs import describe
     from trimtab.store import open_store
-    from trimtab.store.inventory import inventory
+    from trimtab.store.reading.inventory import inventory
 
     opened = open_store(path)
     held = inventory(opened)
@@ -95,9 +95,9 @@ def sql(
     """Query a store, or an exported vector's tables, in a read-only sandbox."""
     if out is not None:
         check_writable(out)
-    from trimtab.store.limits import limited_memory
-    from trimtab.store.sandbox import count
-    from trimtab.store.sandbox import query as run_query
+    from trimtab.store.reading.limits import limited_memory
+    from trimtab.store.reading.sandbox import count
+    from trimtab.store.reading.sandbox import query as run_query
 
     as_table = not (json_ or csv or out)
     most = max_rows or (SHOWN_ROWS if as_table else None)
@@ -151,8 +151,8 @@ def verify(
         found = store.verify()
         if recompute and not found:
             from trimtab.model.sae import load_sae
+            from trimtab.store.checks.recompute import recompute as run_again
             from trimtab.store.origin import load_model_of
-            from trimtab.store.recompute import recompute as run_again
 
             fields = store.fingerprint
             loaded = load_model_of(fields, model, dtype=fields["model_dtype"], device=device)
@@ -178,7 +178,7 @@ def _opened(path: Path) -> "Iterator[duckdb.DuckDBPyConnection]":
     if _is_vector(path):
         from trimtab.selector.folder import tables as files
         from trimtab.selector.folder import views
-        from trimtab.store.sandbox import tables
+        from trimtab.store.reading.sandbox import tables
 
         with closing(tables(files(path), views(path))) as connection:
             yield connection

@@ -59,7 +59,7 @@ def tokens(
     if text is None:
         if store is None:
             raise typer.BadParameter("is needed with --sample", param_hint="--of")
-        from trimtab.store.by_token import stored_features
+        from trimtab.store.reading.by_token import stored_features
 
         rows = stored_features(store, str(sample), behavior=behavior, top=top)
         described = store.descriptions()

@@ -13,15 +13,15 @@ import polars as pl
 from trimtab.errors import StoreError
 from trimtab.model.features.descriptions import check_descriptions, write_descriptions
 from trimtab.pairs.sample import Sample
-from trimtab.store.catalog import DESCRIPTIONS, build_catalog
+from trimtab.store.catalog.catalog import DESCRIPTIONS, build_catalog
+from trimtab.store.checks.verify import problems
 from trimtab.store.files import building, write_atomically
 from trimtab.store.fingerprint import FORMAT, digest
-from trimtab.store.matrices import Differences, Pooling, Source, blocks, matrix
 from trimtab.store.plan import plan_files, read_plan
-from trimtab.store.sandbox import Parameters, query
+from trimtab.store.reading.matrices import Differences, Pooling, Source, blocks, matrix
+from trimtab.store.reading.sandbox import Parameters, query
+from trimtab.store.reading.views import catalog_content, open_catalog
 from trimtab.store.shards import content_hash, read_markers
-from trimtab.store.verify import problems
-from trimtab.store.views import catalog_content, open_catalog
 
 HEADER = "store.json"
 
@@ -35,7 +35,7 @@ class Store:
         fingerprint: everything that its numbers depend on, field by field.
         content_hash: sha-256, in hex, over the plan and all shards; two builds of the same samples
             with the same settings agree in it.
-        catalog: what `sql` asks, see `trimtab.store.views`; closed with the store.
+        catalog: what `sql` asks, see `trimtab.store.reading.views`; closed with the store.
     """
 
     path: Path
@@ -97,8 +97,8 @@ class Store:
     ) -> Differences:
         """Differences of every usable sample of a behaviour, on `device`; see `Differences`.
 
-        They are kept in the process's cache, `trimtab.store.cache`, so that a search reads the disk
-        once. Callers share them: do not change the tensors in place.
+        They are kept in the process's cache, `trimtab.store.reading.cache`, so that a search reads
+        the disk once. Callers share them: do not change the tensors in place.
 
         Raises:
             StoreError: the samples cannot be contrasted, a feature does not exist, or the rows are

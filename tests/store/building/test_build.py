@@ -1,0 +1,258 @@
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trimtab.errors import ModelError, StoreError
+from trimtab.model.hook_points import HookPoint
+from trimtab.model.language_model import LanguageModel
+from trimtab.model.sae import SAE
+from trimtab.pairs.sample import Sample
+from trimtab.store import Store, build, files, open_store, shards
+from trimtab.store.building.batches import Tokenised
+from trimtab.store.building.capture import capture
+from trimtab.store.files import commit
+
+Pairs = Callable[..., list[Sample]]
+Build = Callable[..., Store]
+
+
+class PowerCut(BaseException):
+    """What no code of ours catches."""
+
+
+def cut_power_at(commit: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fail between writing a file and moving it into place, the n-th time that this happens."""
+    done = 0
+    original = files.commit
+
+    def dying(temporary: Path, path: Path) -> None:
+        nonlocal done
+        if done == commit:
+            raise PowerCut
+        done += 1
+        original(temporary, path)
+
+    monkeypatch.setattr("trimtab.store.files.commit", dying)
+    monkeypatch.setattr("trimtab.store.catalog.catalog.commit", dying)
+
+
+def test_a_build_cut_at_any_commit_resumes_to_the_same_content(
+    built: Build, make_pairs: Pairs
+) -> None:
+    expected = built(make_pairs(4), "expected")
+    n_tasks = len(shards.read_markers(expected.path / "shards"))
+    assert n_tasks > 1
+    commits = 2 + 5 * n_tasks + 1  # header and plan, four tables and a marker each, catalog
+    for n in range(commits):
+        with pytest.MonkeyPatch.context() as patch:
+            cut_power_at(n, patch)
+            with pytest.raises(PowerCut):
+                built(make_pairs(4), f"cut-{n}")
+        resumed = built(make_pairs(4), f"cut-{n}")
+        assert resumed.content_hash == expected.content_hash
+        assert not list(resumed.path.rglob("*.tmp*"))
+    assert resumed.verify() == []
+
+
+def test_adding_samples_runs_only_the_new_ones(
+    built: Build, make_pairs: Pairs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built(make_pairs(4))
+    ran = []
+
+    def counting(model: LanguageModel, batch: list[Tokenised], encoders: Any) -> object:
+        ran.extend([sample.index for sample in batch])
+        return capture(model, batch, encoders)
+
+    monkeypatch.setattr("trimtab.store.building.worker.capture", counting)
+    store = built(make_pairs(7))
+    assert sorted(ran) == [4, 5, 6]
+    assert store.matrix("refusal").sample_ids == [f"pair-{i}" for i in range(7)]
+    ran.clear()
+    assert built(make_pairs(2)).content_hash == store.content_hash
+    assert ran == []
+
+
+def test_an_amended_group_reaches_the_catalog_and_runs_nothing(
+    built: Build, make_pairs: Pairs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pairs = make_pairs(3)
+    built(pairs)
+    monkeypatch.setattr("trimtab.store.building.worker.capture", None)
+    store = built([replace(pairs[0], group="elsewhere"), *pairs[1:]])
+    assert store.samples()[0].group == "elsewhere"
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "remove", "marker"])
+def test_a_damaged_shard_is_found_by_verify_and_recomputed_by_a_build(
+    built: Build, make_pairs: Pairs, damage: str
+) -> None:
+    store = built(make_pairs(6))
+    path = sorted((store.path / "shards").glob("*.activations.parquet"))[1]
+    data = bytearray(path.read_bytes())
+    path.chmod(0o644)
+    if damage == "flip":
+        data[len(data) // 2] ^= 255
+        path.write_bytes(data)
+    elif damage == "cut":
+        path.write_bytes(data[:100])
+    elif damage == "remove":
+        path.unlink()
+    else:
+        (store.path / "shards" / f"{path.name.split('.')[0]}.json").write_text("{")
+    found = store.verify()
+    assert found
+    assert path.name.split(".")[0] in found[0]
+    mended = built(make_pairs(6))
+    assert mended.verify() == []
+    assert mended.content_hash == store.content_hash
+
+
+def test_other_settings_are_refused_with_the_fields_that_differ(
+    tmp_path: Path, tiny_model: LanguageModel, tiny_sae: SAE, make_pairs: Pairs
+) -> None:
+    store = build(tmp_path / "s", make_pairs(2), tiny_model, tiny_sae, progress=False)
+    with pytest.raises(StoreError) as error:
+        build(
+            tmp_path / "s",
+            make_pairs(2),
+            replace(tiny_model, name="another"),
+            None,
+            hook_point=HookPoint(0, "hook_mlp_out"),
+            chat=False,
+            max_tokens=50,
+            progress=False,
+        )
+    for field, old, new in (
+        ("model", "tiny-llama", "another"),
+        ("sae", "tiny", "none"),
+        ("hook_point", "blocks.1.hook_resid_post", "blocks.0.hook_mlp_out"),
+        ("prompt_form", "chat", "raw"),
+        ("max_tokens", "1024", "50"),
+        ("d_sae", "48", "0"),
+    ):
+        assert f"  {field}: the store has {old}, you ask for {new}" in str(error.value)
+    assert "model_sha256" not in str(error.value)
+    assert "new folder" in str(error.value)
+    assert open_store(tmp_path / "s").content_hash == store.content_hash
+
+
+def test_settings_that_stored_nothing_bind_nobody(
+    tmp_path: Path, tiny_model: LanguageModel, make_pairs: Pairs
+) -> None:
+    with pytest.raises(ModelError, match="does not exist"):
+        build(
+            tmp_path,
+            make_pairs(2),
+            tiny_model,
+            None,
+            hook_point="blocks.9.hook_resid_post",
+            progress=False,
+        )
+    assert open_store(tmp_path).status_counts() == {"pending": 2}
+    store = build(tmp_path, make_pairs(2), tiny_model, None, progress=False)
+    assert store.sql("SELECT value FROM runs WHERE field = 'hook_point'").item() == (
+        "blocks.2.hook_resid_post"
+    )
+    assert store.verify() == []
+
+
+def test_a_second_builder_is_refused_and_readers_are_not(built: Build, make_pairs: Pairs) -> None:
+    store = built(make_pairs(2))
+    with (
+        files.building(store.path),
+        pytest.raises(StoreError, match=f"being built by another process.*{os.getpid()}"),
+    ):
+        built(make_pairs(3))
+    with files.building(store.path):
+        assert open_store(store.path).behaviors() == ["refusal"]
+    built(make_pairs(3))
+
+
+def test_a_folder_of_other_things_is_refused(
+    tmp_path: Path, tiny_model: LanguageModel, make_pairs: Pairs
+) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(StoreError, match=r"thesis\.tex"):
+        build(tmp_path, make_pairs(1), tiny_model, None, progress=False)
+    with pytest.raises(StoreError, match="is a file"):
+        build(tmp_path / "thesis.tex", make_pairs(1), tiny_model, None, progress=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_an_sae_is_not_used_at_another_hook_point(
+    tmp_path: Path, tiny_model: LanguageModel, tiny_sae: SAE, make_pairs: Pairs
+) -> None:
+    with pytest.raises(StoreError, match=r"blocks\.1\.hook_resid_post.*blocks\.2"):
+        build(
+            tmp_path / "s",
+            make_pairs(1),
+            tiny_model,
+            tiny_sae,
+            hook_point="blocks.2.hook_resid_post",
+        )
+    assert not (tmp_path / "s").exists()
+
+
+def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(
+    built: Build, make_pairs: Pairs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = built(make_pairs(6), "expected")
+    calls = 0
+
+    def interrupted(model: LanguageModel, batch: list[Tokenised], encoders: Any) -> object:
+        nonlocal calls
+        calls += 1
+        if calls > 1:
+            raise KeyboardInterrupt
+        return capture(model, batch, encoders)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("trimtab.store.building.worker.capture", interrupted)
+        with pytest.raises(
+            KeyboardInterrupt,
+            match="stopped; 2 of 6 samples are kept, and the same command goes on",
+        ):
+            built(make_pairs(6))
+    assert built(make_pairs(6)).content_hash == expected.content_hash
+
+
+def test_a_full_disk_is_told_plainly_and_the_build_resumes(
+    built: Build, make_pairs: Pairs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = built(make_pairs(6), "expected")
+    for room in (0, 1, 4, 9):
+        commits = iter(range(room))
+
+        def full(temporary: Path, path: Path, commits: Iterator[int] = commits) -> None:
+            if next(commits, None) is None:
+                raise OSError(28, "No space left on device")
+            commit(temporary, path)
+
+        with monkeypatch.context() as patch:
+            patch.setattr("trimtab.store.files.commit", full)
+            with pytest.raises(StoreError, match=r"No space left on device.*goes on from there"):
+                built(make_pairs(6))
+        assert not list((expected.path.parent / "store").rglob("*.tmp"))
+    resumed = built(make_pairs(6))
+    assert resumed.content_hash == expected.content_hash
+    assert resumed.verify() == []
+
+
+def test_the_bar_tells_samples_and_rate(
+    tmp_path: Path,
+    tiny_model: LanguageModel,
+    make_pairs: Pairs,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    build(tmp_path / "s", make_pairs(3), tiny_model, None)
+    shown = capsys.readouterr()
+    assert "3/3" in shown.err
+    assert "samples/s" in shown.err
+    assert "tokens/s" in shown.err
+    assert "of some" in shown.err
+    assert shown.out == ""

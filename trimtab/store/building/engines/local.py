@@ -1,0 +1,26 @@
+"""Tasks in this process, their stages in threads of their own."""
+
+from collections.abc import Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from itertools import islice
+
+from trimtab.store.building.worker import STAGES, Manifest, Manifests, Task, Worker
+
+
+def run(worker: Worker, tasks: Sequence[Task]) -> Manifests:
+    """Run all tasks. Whatever ends it early, what has run is still committed."""
+    waiting = iter(tasks)
+    flying: set[Future[Manifest]] = set()
+    pool = ThreadPoolExecutor(STAGES)
+    try:
+        while True:
+            free = STAGES - len(flying)
+            flying |= {pool.submit(worker.run_shard, task) for task in islice(waiting, free)}
+            if not flying:
+                return
+            done, flying = wait(flying, return_when=FIRST_COMPLETED)
+            for future in done:
+                yield future.result()
+    finally:
+        worker.stop.set()
+        pool.shutdown(cancel_futures=True)

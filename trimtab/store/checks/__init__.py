@@ -1,0 +1,1 @@
+"""Is a store what was written, and what its model would say again?"""

@@ -1,0 +1,1 @@
+"""What people ask of a store: SQL in a sandbox, matrices, features by token, sizes."""
