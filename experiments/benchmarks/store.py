@@ -20,12 +20,12 @@ from typing import Annotated
 import typer
 
 PARTS = {
-    "build_overhead": ["build_overhead", "--samples", "64", "--rounds", "5"],
+    "build_overhead": ["build_overhead", "--samples", "160", "--rounds", "3"],
     "store_bytes": ["store_bytes", "--samples", "160"],
     "read_again": ["read_again", "--samples", "64"],
-    "build_memory": ["build_memory", "--samples", "2000"],
     "queries": ["store_queries", "{synthetic 2000}"],
     "queries_half": ["store_queries", "{synthetic 1000}"],
+    "build_memory": ["build_memory", "--samples", "400"],
 }
 """What is run for each result; `{synthetic N}` is a store of N random pairs of 128 tokens."""
 

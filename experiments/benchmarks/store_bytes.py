@@ -71,6 +71,7 @@ def sae_lens_cache(
         hook_name=module_name(model, sae),
         d_in=model.d_model,
         training_tokens=windows.numel(),
+        buffer_size_gb=8 * windows.shape[1] * model.d_model * 4.01 / 1e9,  # a batch at a time
         context_size=windows.shape[1],
         new_cached_activations_path=str(folder / "cache"),
         shuffle=False,

@@ -1,0 +1,162 @@
+"""Write the docs' table of the store's benchmarks from their results; nothing is measured.
+
+python -m experiments.benchmarks.store_table experiments/benchmarks/results/store docs/benchmarks.md
+"""
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+Result = dict[str, Any]
+
+HEAD = """# Benchmarks of the store
+
+Written by `python -m experiments.benchmarks.store_table` from the figures that one run of
+
+    python -m experiments.benchmarks.store experiments/benchmarks/results/store
+
+left there. Ratios are of two things measured in turns in one run, on the same work; times alone
+hold for this machine only.
+"""
+
+
+def _rows(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _build(result: Result) -> str:
+    times = [
+        (name, f"{seconds:.1f}", f"{seconds / result['seconds']['bare']:.2f}")
+        for name, seconds in result["seconds"].items()
+    ]
+    return f"""## A build over the bare forward pass and SAE encode of the same batches
+
+{result["pairs"]} pairs, {result["tokens"]:,} tokens, default model and SAE, float32,
+{result["device"]}, {result["threads"]} threads; medians of {len(result["rounds"]["bare"])} rounds.
+"shards" is up to the last shard on the disk; "whole" is with plan, fingerprint and catalog.
+
+{_rows(["", "seconds", "of bare"], times)}
+"""
+
+
+def _bytes(result: Result) -> str:
+    rows = [
+        (
+            name,
+            f"{row['tokens']:,}",
+            f"{row['nnz']:,}" if "nnz" in row else "dense",
+            f"{row['bytes'] / row['nnz']:.2f}" if "nnz" in row else "",
+            f"{row['bytes'] / row['tokens']:,.0f}",
+        )
+        for name, row in result.items()
+    ]
+    head = ["cache", "tokens", "non-zeros", "bytes a non-zero", "bytes a token"]
+    return f"""## Bytes on the disk
+
+Same model, SAE and texts, each by its own code. Ours holds token ids and texts and pooled
+residuals too, without the catalog, an index that can be built anew. The others take windows of one
+length. delphi's non-zeros include the first token of every window, an attention sink on which
+thousands of features fire; SAELens keeps the dense residual.
+
+{_rows(head, rows)}
+"""
+
+
+def _again(result: Result) -> str:
+    seconds = result["seconds"]
+    rows = [
+        (
+            "one sample",
+            f"{1000 * seconds['read']:.0f}",
+            f"{1000 * seconds['run']:.0f}",
+            f"{result['run_over_read']:.1f}",
+        ),
+        (
+            f"all {result['samples']} at once",
+            f"{1000 * seconds['read all']:.0f}",
+            f"{1000 * seconds['run all']:.0f}",
+            f"{result['run_over_read_all']:.1f}",
+        ),
+    ]
+    return f"""## Reading stored samples, against running them again
+
+Token ids, residuals and activations of the default model; what is read and what is run differ by
+{result["largest_difference"]:.1g} of a sample's norm at most.
+
+{_rows(["", "read, ms", "run, ms", "ratio"], rows)}
+"""
+
+
+def _memory(result: list[Result]) -> str:
+    rows = [
+        (
+            f"{row['tokens']:,}",
+            f"{row['nnz']:,}",
+            f"{row['before'] / 1e6:,.0f}",
+            f"{row['peak'] / 1e6:,.0f}",
+        )
+        for row in result
+    ]
+    head = ["tokens", "non-zeros", "before the build, MB", "peak, MB"]
+    return f"""## Host memory of a build
+
+A tiny random model with {result[0]["nnz"] / result[0]["tokens"]:.0f} non-zeros a token, and ten
+times the text; each in a process of its own.
+
+{_rows(head, rows)}
+"""
+
+
+def _queries(result: Result) -> str:
+    rows = [
+        tuple(
+            [row["question"]]
+            + [f"{row[k]:.1f}" if k in row else "" for k in ("ms", "scan_ms", "scan_over_store")]
+        )
+        for row in result["questions"]
+    ]
+    held = result["store"]
+    return f"""## What a person waits for: {held["nnz"]:,} non-zeros of {held["n_samples"]:,} pairs
+
+A synthetic store, {held["bytes_per_nnz"]:.2f} bytes a non-zero; warm, medians, beside a lazy polars
+scan of the same files.
+
+{_rows(["", "store, ms", "scan, ms", "ratio"], rows)}
+"""
+
+
+SECTIONS: dict[str, Callable[[Any], str]] = {
+    "build_overhead": _build,
+    "store_bytes": _bytes,
+    "read_again": _again,
+    "build_memory": _memory,
+    "queries": _queries,
+    "queries_half": _queries,
+}
+
+
+def main(
+    results: Annotated[Path, typer.Argument(help="Folder of the results.")],
+    out: Annotated[Path, typer.Argument(help="Markdown file to write.")],
+) -> None:
+    """Write the table."""
+    sections, machines = [HEAD], []
+    for name, section in SECTIONS.items():
+        measured = json.loads((results / f"{name}.json").read_text())
+        sections.append(section(measured["result"]))
+        machines.append(measured["machine"])
+    first = machines[0]
+    versions = ", ".join(f"{name} {number}" for name, number in first["versions"].items())
+    sections[0] += (
+        f"\nMeasured on {first['measured'][:10]}: {first['cores']} cores of a {first['cpu']}, no"
+        f" GPU; {versions}.\n"
+    )
+    out.write_text("\n".join(sections))
+
+
+if __name__ == "__main__":
+    typer.run(main)
