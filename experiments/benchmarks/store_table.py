@@ -35,7 +35,7 @@ def _build(result: Result) -> str:
     ]
     return f"""## A build over the bare forward pass and SAE encode of the same batches
 
-{result["pairs"]} pairs, {result["tokens"]:,} tokens, default model and SAE, float32,
+{result["pairs"]} pairs, {result["tokens"]:,} tokens, default model and SAE, float32 on the
 {result["device"]}, {result["threads"]} threads; medians of {len(result["rounds"]["bare"])} rounds.
 "shards" is up to the last shard on the disk; "whole" is with plan, fingerprint and catalog.
 
@@ -57,8 +57,8 @@ def _bytes(result: Result) -> str:
     head = ["cache", "tokens", "non-zeros", "bytes a non-zero", "bytes a token"]
     return f"""## Bytes on the disk
 
-Same model, SAE and texts, each by its own code. Ours holds token ids and texts and pooled
-residuals too, without the catalog, an index that can be built anew. The others take windows of one
+Same model, SAE and texts, each by its own code. Ours are the shards' activations, token ids and
+token texts, without the catalog, an index that can be built anew. The others take windows of one
 length. delphi's non-zeros include the first token of every window, an attention sink on which
 thousands of features fire; SAELens keeps the dense residual.
 
@@ -68,6 +68,8 @@ thousands of features fire; SAELens keeps the dense residual.
 
 def _again(result: Result) -> str:
     seconds = result["seconds"]
+    apart = result["largest_difference"]
+    differ = f"differ by {apart:.1g} of a sample's norm at most" if apart else "do not differ"
     rows = [
         (
             "one sample",
@@ -84,8 +86,7 @@ def _again(result: Result) -> str:
     ]
     return f"""## Reading stored samples, against running them again
 
-Token ids, residuals and activations of the default model; what is read and what is run differ by
-{result["largest_difference"]:.1g} of a sample's norm at most.
+Token ids, residuals and activations of the default model; what is read and what is run {differ}.
 
 {_rows(["", "read, ms", "run, ms", "ratio"], rows)}
 """
@@ -104,8 +105,8 @@ def _memory(result: list[Result]) -> str:
     head = ["tokens", "non-zeros", "before the build, MB", "peak, MB"]
     return f"""## Host memory of a build
 
-A tiny random model with {result[0]["nnz"] / result[0]["tokens"]:.0f} non-zeros a token, and ten
-times the text; each in a process of its own.
+A tiny random model with {result[0]["nnz"] / result[0]["tokens"]:.0f} non-zeros a token, and ten times the
+text; each in a process of its own. Before the build there are the libraries and the model.
 
 {_rows(head, rows)}
 """
@@ -122,8 +123,8 @@ def _queries(result: Result) -> str:
     held = result["store"]
     return f"""## What a person waits for: {held["nnz"]:,} non-zeros of {held["n_samples"]:,} pairs
 
-A synthetic store, {held["bytes_per_nnz"]:.2f} bytes a non-zero; warm, medians, beside a lazy polars
-scan of the same files.
+A synthetic store, {held["bytes_per_nnz"]:.2f} bytes a non-zero; warm, medians, beside a lazy
+polars scan of the same files.
 
 {_rows(["", "store, ms", "scan, ms", "ratio"], rows)}
 """
@@ -152,7 +153,7 @@ def main(
     first = machines[0]
     versions = ", ".join(f"{name} {number}" for name, number in first["versions"].items())
     sections[0] += (
-        f"\nMeasured on {first['measured'][:10]}: {first['cores']} cores of a {first['cpu']}, no"
+        f"\nMeasured on {first['measured'][:10]}: {first['cores']} cores, {first['cpu']}, no"
         f" GPU; {versions}.\n"
     )
     out.write_text("\n".join(sections))
