@@ -106,7 +106,7 @@ def _memory(result: list[Result]) -> str:
     return f"""## Host memory of a build
 
 A tiny random model with {result[0]["nnz"] / result[0]["tokens"]:.0f} non-zeros a token, and ten
-times the text; each in a process of its own. Before the build there are the libraries and the model.
+times the text; each in a process of its own. Libraries and model are there before the build.
 
 {_rows(head, rows)}
 """
