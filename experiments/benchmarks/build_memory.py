@@ -86,7 +86,7 @@ def main(
     rows = []
     for count in (samples, 10 * samples):
         here, there = context.Pipe(duplex=False)
-        process = context.Process(target=peak, args=(count, there))
+        process = context.Process(target=peak, args=(count, there), daemon=True)
         process.start()
         before, after, tokens, nnz = here.recv()
         process.join()
