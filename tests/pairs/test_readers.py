@@ -186,8 +186,8 @@ def test_a_persona_s_statements_are_signed_replies_to_one_prompt(write: Write) -
 def test_a_persona_s_statements_can_be_split_although_their_prompt_is_the_same(
     write: Write,
 ) -> None:
-    said = ["I love crowds", "I stay at home", "i love  crowds"]
-    path = write("extraversion.jsonl", [persona_row(text, " Yes") for text in said])
+    said = {"I love crowds": " Yes", "I stay at home": " No", "i love  crowds!": " Yes"}
+    path = write("extraversion.jsonl", [persona_row(text, said[text]) for text in said])
     groups = [sample.group for sample in read_pairs([path], format="persona")]
     assert groups[0] == groups[2] != groups[1]
 
