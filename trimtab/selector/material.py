@@ -90,7 +90,7 @@ def gather(
     seen = {group_key(by_id[i]) for i in (*splits.select, *splits.tune)}
     asked, known = _questions(questions, report, seen)
     prompts = _distinct(sample.messages for sample in tune)
-    if questions is not None and len(prompts) < MIN_PROMPTS:
+    if questions is not None and len(prompts) < min(MIN_PROMPTS, len(tune) // 2):
         prompts, asked = _halves(asked, seed)
     return Material(
         samples=samples,
