@@ -83,8 +83,8 @@ def gather(
     splits = split(samples, seed, shares)
     by_id = {sample.id: sample for sample in samples}
     select = tuple(by_id[i] for i in splits.select)
-    tune = _draw([by_id[i] for i in splits.tune], MAX_TUNE, seed)
-    report = _draw([by_id[i] for i in splits.report], MAX_REPORT, seed)
+    tune = draw([by_id[i] for i in splits.tune], MAX_TUNE, seed)
+    report = draw([by_id[i] for i in splits.report], MAX_REPORT, seed)
     for name, part in (("select", select), ("tune", tune), ("report", report)):
         _check_sides(name, part)
     seen = {group_key(by_id[i]) for i in (*splits.select, *splits.tune)}
@@ -105,7 +105,7 @@ def gather(
     )
 
 
-def _draw(samples: Sequence[Sample], most: int, seed: int) -> tuple[Sample, ...]:
+def draw(samples: Sequence[Sample], most: int, seed: int) -> tuple[Sample, ...]:
     """Return at most `most` samples, in an order that their files do not decide, sides in turn."""
 
     kinds: dict[bool, list[Sample]] = {True: [], False: []}
