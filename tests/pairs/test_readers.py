@@ -163,6 +163,41 @@ def test_persona_answers_stay_as_they_are(write: Write) -> None:
     assert sample.meta == {"statement": "I am great", "label_confidence": 0.9}
 
 
+def persona_row(statement: str, answer: str) -> dict[str, Any]:
+    other = " No" if answer == " Yes" else " Yes"
+    return {
+        "question": f'Is the following statement something you would say?\n"{statement}"',
+        "statement": statement,
+        "label_confidence": 0.9,
+        "answer_matching_behavior": answer,
+        "answer_not_matching_behavior": other,
+    }
+
+
+def test_a_persona_s_statements_are_signed_replies_to_one_prompt(write: Write) -> None:
+    rows = [persona_row("I love crowds", " Yes"), persona_row("I stay at home", " No")]
+    liked, disliked = read_pairs([write("extraversion.jsonl", rows)], format="persona")
+    assert (liked.positive, liked.negative) == ("I love crowds", None)
+    assert (disliked.positive, disliked.negative) == (None, "I stay at home")
+    assert liked.messages == disliked.messages
+    assert liked.meta == {"label_confidence": 0.9}
+
+
+def test_a_persona_s_statements_can_be_split_although_their_prompt_is_the_same(
+    write: Write,
+) -> None:
+    said = {"I love crowds": " Yes", "I stay at home": " No", "i love  crowds!": " Yes"}
+    path = write("extraversion.jsonl", [persona_row(text, said[text]) for text in said])
+    groups = [sample.group for sample in read_pairs([path], format="persona")]
+    assert groups[0] == groups[2] != groups[1]
+
+
+def test_a_persona_s_answer_that_is_neither_yes_nor_no_is_refused(write: Write) -> None:
+    path = write("odd.jsonl", [persona_row("I love crowds", " (A)")])
+    with pytest.raises(PairsError, match=r"odd.jsonl, line 1: .* must be Yes or No, not ' \(A\)'"):
+        read_pairs([path], format="persona")
+
+
 def test_a_dialogue_becomes_messages_with_its_lead_in_meta(write: Write) -> None:
     question = f"Human: {CAA['question']}\n\nAssistant: I believe the best answer is"
     path = write("tea.json", [CAA | {"question": question}])

@@ -62,6 +62,13 @@ def test_every_persona_file_is_read_as_it_is(shared_data: Path) -> None:
         assert {(s.positive, s.negative) for s in samples} == {(" Yes", " No"), (" No", " Yes")}
 
 
+def test_every_persona_s_statements_are_read_and_can_be_split(shared_data: Path) -> None:
+    for path in sorted((shared_data / "persona").glob("*.jsonl")):
+        samples = read_pairs([path], format="persona")
+        assert len({sample.group for sample in samples}) > 0.95 * len(samples)
+        assert all(sample.positive or sample.negative for sample in samples)
+
+
 def test_truthfulqa_is_read_through_a_column_mapping(shared_data: Path) -> None:
     columns = {"prompt": "Question", "positive": "Best Answer", "negative": "Incorrect Answers"}
     samples = read_pairs([shared_data / "truthfulqa/TruthfulQA.csv"], columns=columns)

@@ -106,3 +106,33 @@ def test_rows_of_unpaired_texts_rest_on_the_selected_texts_alone(
     sides[False] = [pooled[s.id] for s in found.select if s.negative]
     expected = torch.stack(sides[True]).mean(0) - torch.stack(sides[False]).mean(0)
     torch.testing.assert_close(found.pools["mean"].residual.mean(0), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_prompts_of_the_choice_are_the_pairs_own_each_once(paired: Store, tiny_sae: SAE) -> None:
+    found = gathered(paired, tiny_sae, ["Something else?"])
+    assert sorted(c[0]["content"] for c in found.prompts) == sorted(s.prompt for s in found.tune)
+    assert [c[0]["content"] for c in found.questions] == ["Something else?"]
+
+
+def test_where_texts_have_no_prompts_half_of_the_questions_serve_the_choice(
+    unpaired: Store, tiny_sae: SAE
+) -> None:
+    asked = [f"What is the sea like on day {i}?" for i in range(10)]
+    found = gathered(unpaired, tiny_sae, asked)
+    assert len(found.prompts) == len(found.questions) == 5
+    both = [c[0]["content"] for c in (*found.prompts, *found.questions)]
+    assert sorted(both) == sorted(asked)
+
+
+def test_samples_that_all_answer_one_prompt_are_judged_on_questions(
+    tiny_model: LanguageModel, tiny_sae: SAE, tmp_path: Path
+) -> None:
+    prompt = ({"role": USER, "content": "Tell me one thing about yourself."},)
+    samples = [
+        Sample(f"s{i}", "calm", prompt, f"I rest {i} hours.", f"I run {i} miles.", group=f"g{i}")
+        for i in range(24)
+    ]
+    store = build(tmp_path / "persona", samples, tiny_model, tiny_sae, progress=False)
+    asked = [f"How was day {i}?" for i in range(6)]
+    assert len(gathered(store, tiny_sae, asked).prompts) == 3
+    assert gathered(store, tiny_sae).questions == ()  # the one prompt was part of the choice

@@ -1,7 +1,8 @@
 """What a run works on: who is in which split, the parts to choose from, the questions to answer."""
 
 import hashlib
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import TYPE_CHECKING
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
 MAX_TUNE = 40  # samples and prompts that every candidate is measured on
 MAX_REPORT = 120  # held-out samples that the report measures on
+MIN_PROMPTS = 8  # below so many prompts of its own, `tune` is lent questions
+
+Conversation = tuple[Message, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +37,9 @@ class Material:
         tune: samples that candidates are measured on; a draw, where there are many.
         report: samples that only the proof is measured on; a draw, where there are many.
         pools: the rows of `select`, by pooling.
-        questions: conversations whose replies are judged in the report.
+        prompts: conversations whose replies are judged while choosing, each once: those of `tune`,
+            or half of the questions where `tune` has next to none (raw texts, personas).
+        questions: conversations whose replies are judged in the report, each once.
         questions_seen: questions left out because they are prompts of `select` or `tune`.
     """
 
@@ -43,7 +49,8 @@ class Material:
     tune: tuple[Sample, ...]
     report: tuple[Sample, ...]
     pools: dict[str, Parts]
-    questions: tuple[tuple[Message, ...], ...]
+    prompts: tuple[Conversation, ...]
+    questions: tuple[Conversation, ...]
     questions_seen: tuple[str, ...]
 
 
@@ -76,12 +83,15 @@ def gather(
     splits = split(samples, seed, shares)
     by_id = {sample.id: sample for sample in samples}
     select = tuple(by_id[i] for i in splits.select)
-    tune = _draw([by_id[i] for i in splits.tune], MAX_TUNE, seed)
-    report = _draw([by_id[i] for i in splits.report], MAX_REPORT, seed)
+    tune = draw([by_id[i] for i in splits.tune], MAX_TUNE, seed)
+    report = draw([by_id[i] for i in splits.report], MAX_REPORT, seed)
     for name, part in (("select", select), ("tune", tune), ("report", report)):
         _check_sides(name, part)
     seen = {group_key(by_id[i]) for i in (*splits.select, *splits.tune)}
     asked, known = _questions(questions, report, seen)
+    prompts = _distinct(sample.messages for sample in tune)
+    if questions is not None and len(prompts) < min(MIN_PROMPTS, len(tune) // 2):
+        prompts, asked = _halves(asked, seed)
     return Material(
         samples=samples,
         splits=splits,
@@ -89,22 +99,24 @@ def gather(
         tune=tune,
         report=report,
         pools={name: _parts(store, sae, behavior, name, samples, select) for name in poolings},
+        prompts=prompts,
         questions=asked,
         questions_seen=known,
     )
 
 
-def _draw(samples: Sequence[Sample], most: int, seed: int) -> tuple[Sample, ...]:
+def draw(samples: Sequence[Sample], most: int, seed: int) -> tuple[Sample, ...]:
     """Return at most `most` samples, in an order that their files do not decide, sides in turn."""
 
-    def order(sample: Sample) -> bytes:
-        return hashlib.sha256(f"{seed}\n{sample.id}".encode()).digest()
-
     kinds: dict[bool, list[Sample]] = {True: [], False: []}
-    for sample in sorted(samples, key=order):
+    for sample in sorted(samples, key=lambda sample: _random_order(seed, sample.id)):
         kinds[sample.positive is not None].append(sample)
     mixed = [s for turn in zip_longest(*kinds.values()) for s in turn if s is not None]
     return tuple(mixed[:most])
+
+
+def _random_order(seed: int, name: str) -> bytes:
+    return hashlib.sha256(f"{seed}\n{name}".encode()).digest()
 
 
 def _check_sides(name: str, samples: Sequence[Sample]) -> None:
@@ -116,13 +128,27 @@ def _check_sides(name: str, samples: Sequence[Sample]) -> None:
 
 def _questions(
     questions: Sequence[str] | None, report: Sequence[Sample], seen: set[str]
-) -> tuple[tuple[tuple[Message, ...], ...], tuple[str, ...]]:
+) -> tuple[tuple[Conversation, ...], tuple[str, ...]]:
     """Return the conversations to judge, and the questions that were part of the choice."""
     if questions is None:
-        return tuple(sample.messages for sample in report if sample.messages), ()
+        unseen = [sample for sample in report if group_key(sample) not in seen]
+        return _distinct(sample.messages for sample in unseen), ()
     known = tuple(q for q in questions if normalise_prompt(q) in seen)
     new = [q for q in questions if normalise_prompt(q) not in seen]
-    return tuple(({"role": "user", "content": question},) for question in new), known
+    return _distinct(({"role": "user", "content": question},) for question in new), known
+
+
+def _distinct(conversations: Iterable[Conversation]) -> tuple[Conversation, ...]:
+    """Return every conversation once, in their order; raw texts have none."""
+    return tuple({json.dumps(c): c for c in conversations if c}.values())
+
+
+def _halves(
+    questions: Sequence[Conversation], seed: int
+) -> tuple[tuple[Conversation, ...], tuple[Conversation, ...]]:
+    """Split questions in two, in an order that their file does not decide."""
+    order = sorted(questions, key=lambda c: _random_order(seed, json.dumps(c)))
+    return tuple(order[::2]), tuple(order[1::2])
 
 
 def _parts(

@@ -134,7 +134,8 @@ def select(
         behavior: which behaviour.
         work: folder of the run's journal and study; a run that was interrupted resumes from it.
         questions: held-out open questions for the behaviour rate; None takes the prompts of the
-            pairs kept for the report. Those that are prompts of other pairs are left out.
+            pairs kept for the report. Those that are prompts of other pairs are left out. Where the
+            samples have next to no prompts, half of the questions is used while choosing.
         settings: what is asked for.
         say: told (stage, steps done, steps in all) as the run goes on.
 
@@ -156,7 +157,7 @@ def select(
     parts = material.pools[pooling]
     say("preparing the bench", 0, 1)
     bench = _bench(store, model, behavior, material, work, questions, settings)
-    conversations = [sample.messages for sample in material.tune if sample.messages]
+    conversations = material.prompts
     target = choose_target(
         bench,
         parts,

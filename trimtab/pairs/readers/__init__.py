@@ -11,6 +11,7 @@ from trimtab.pairs.readers.caa_spelled import spelled
 from trimtab.pairs.readers.collect import collect
 from trimtab.pairs.readers.jsonl import pair
 from trimtab.pairs.readers.names import behavior_of
+from trimtab.pairs.readers.persona import statement
 from trimtab.pairs.readers.questions import read_questions
 from trimtab.pairs.readers.rows import Row, read_json, rename
 from trimtab.pairs.readers.tables import read_csv, read_parquet
@@ -24,6 +25,7 @@ FORMATS: Mapping[str, str] = {
     "jsonl": "JSON or JSONL with prompt (or messages), positive and negative",
     "caa": "question and answer_matching_behavior, the answers as they are (A/B letters, Yes/No)",
     "caa-spelled": "the same, with the choices in the question spelled out as completions",
+    "persona": "statement and answer_matching_behavior: the statements as unpaired completions",
     "csv": "CSV or TSV with the columns prompt, positive and negative, or others that are mapped",
     "parquet": "Parquet with the same columns",
     "texts": "unpaired texts: two files such as NAME.pos and NAME.neg, or rows with text and label",
@@ -34,6 +36,7 @@ _SAMPLES: Mapping[str, Callable[[Row], Sample]] = {
     "jsonl": pair,
     "caa": letters,
     "caa-spelled": spelled,
+    "persona": statement,
     "csv": pair,
     "parquet": pair,
     "texts": text,
@@ -88,7 +91,7 @@ def read_pairs(
 def _load(path: Path, format: str) -> list[Row]:
     loader = _FORCED.get(format) or _LOADERS.get(path.suffix.lower())
     if loader is None:
-        loader = read_json if format.startswith("caa") else read_one_side
+        loader = read_json if format in ("caa", "caa-spelled", "persona") else read_one_side
     return loader(path)
 
 

@@ -1,0 +1,1 @@
+"""Minimal vectors over many behaviours, each beside its controls."""

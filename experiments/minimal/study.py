@@ -1,0 +1,138 @@
+"""The minimal vector of every behaviour of a list, proven beside its controls.
+
+    python -m experiments.minimal.study --data DATA --out runs/minimal
+    python -m experiments.minimal.table runs/minimal
+
+For each behaviour: build a store, select and prove the vector, measure what attributions of its
+samples are worth (`experiments.attribution`). What is there already is left alone, and what was
+interrupted goes on, so that the study can be run a behaviour at a time, by many processes.
+"""
+
+import json
+import tomllib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from experiments.attribution.sizes import QUICK
+from experiments.attribution.study import study as attribution_study
+from trimtab.errors import TrimtabError
+from trimtab.model.language_model import LanguageModel, load_model
+from trimtab.model.sae import SAE, load_sae
+from trimtab.pairs import Sample, read_pairs, read_questions
+from trimtab.pairs.quality import describe
+from trimtab.selector.material import draw
+from trimtab.selector.run import run
+from trimtab.selector.select import Settings
+from trimtab.store import build, open_store
+
+BEHAVIORS = Path(__file__).with_name("behaviors.toml")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a behaviour's samples and open questions lie.
+
+    Attributes:
+        encoding: of text files that are not UTF-8; they are read from a copy.
+    """
+
+    files: tuple[str, ...]
+    format: str
+    questions: str
+    encoding: str = "utf-8"
+
+
+def sources(config: Path) -> dict[str, Source]:
+    """Read the list of behaviours."""
+    with config.open("rb") as file:
+        return {
+            name: Source(**entry | {"files": tuple(entry["files"])})
+            for name, entry in tomllib.load(file).items()
+        }
+
+
+def read(name: str, source: Source, data: Path, copies: Path) -> list[Sample]:
+    """Read a behaviour's samples."""
+    paths = [data / file for file in source.files]
+    if source.encoding != "utf-8":
+        copies.mkdir(parents=True, exist_ok=True)
+        for path in paths:
+            text = path.read_text(encoding=source.encoding)
+            (copies / path.name).write_text(text, encoding="utf-8")
+        paths = [copies / path.name for path in paths]
+    return read_pairs(paths, format=source.format, behavior=name)
+
+
+def asked(source: Source, data: Path, config: Path) -> list[str]:
+    """Read a behaviour's open questions, which lie beside the list or in the data."""
+    beside = config.parent / source.questions
+    return read_questions(beside if beside.exists() else data / source.questions)
+
+
+def study(
+    name: str,
+    samples: Sequence[Sample],
+    questions: Sequence[str],
+    model: LanguageModel,
+    sae: SAE | None,
+    out: Path,
+    settings: Settings,
+) -> None:
+    """Build, select and measure attributions of one behaviour, in `out`."""
+    store = build(out / "store", samples, model, sae)
+    if not (out / "vector").exists():
+        run(
+            store,
+            name,
+            out / "vector",
+            model=model,
+            sae=sae,
+            questions=questions,
+            settings=settings,
+        )
+    quality = describe(samples)
+    facts = {"behavior": name, "samples": len(samples), "quality": asdict(quality)}
+    (out / "behavior.json").write_text(json.dumps(facts, indent=1) + "\n")
+    if not (out / "attribution" / "config.json").exists():
+        opened = open_store(out / "store")
+        attribution_study(opened, name, model, sae, out / "attribution", sizes=QUICK, say=_say)
+
+
+def main(
+    data: Annotated[Path, typer.Option(help="Folder of the data sets.")],
+    out: Annotated[Path, typer.Option(help="Folder of the results.")],
+    config: Annotated[Path, typer.Option(help="List of behaviours.")] = BEHAVIORS,
+    only: Annotated[list[str] | None, typer.Option(help="Some of them.")] = None,
+    samples: Annotated[int, typer.Option(help="Most samples of a behaviour.")] = 240,
+    trials: Annotated[int, typer.Option(help="Of each search.")] = 12,
+    seed: Annotated[int, typer.Option(help="Of draws and of each selection.")] = 0,
+) -> None:
+    """Measure every behaviour of the list with the default model and SAE."""
+    listed = sources(config)
+    model = load_model(dtype="float32")
+    sae = load_sae("default", model)
+    settings = Settings(seed=seed, trials=trials)
+    for name in only or listed:
+        source = listed[name]
+        _say(name)
+        try:
+            every = read(name, source, data, out / name / "data")
+            drawn = draw(every, samples, seed)
+            questions = asked(source, data, config)
+            study(name, drawn, questions, model, sae, out / name, settings)
+        except TrimtabError as error:  # one behaviour that cannot be had keeps no other waiting
+            typer.echo(f"{name}: {error}", err=True)
+            (out / name / "error.txt").write_text(f"{error}\n")
+
+
+def _say(what: str) -> None:
+    typer.echo(f"{datetime.now():%H:%M:%S}  {what}", err=True)
+
+
+if __name__ == "__main__":
+    typer.run(main)
