@@ -1,7 +1,11 @@
 """Models and SAEs that the tests share; all but the default ones are tiny, random and made here."""
 
-from collections.abc import Callable
+import json
+import re
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import polars as pl
@@ -204,6 +208,77 @@ def descriptions() -> Callable[..., pl.DataFrame]:
         )
 
     return make
+
+
+class StubEndpoint:
+    """An OpenAI-compatible endpoint on this machine that tests tell what to answer.
+
+    Attributes:
+        answer: makes an answer of a prompt, or a status and the body of an error. By default it
+            says yes to replies that are sorry.
+        asked: the bodies of all requests.
+        keys: what each request was authorised by.
+    """
+
+    def __init__(self) -> None:
+        self.answer: Callable[[str], str | tuple[int, dict[str, Any]]] = lambda prompt: (
+            "Yes." if "Sorry" in self.reply(prompt) else "No."
+        )
+        self.asked: list[dict[str, Any]] = []
+        self.keys: list[str | None] = []
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(handler) -> None:
+                self._respond(handler)
+
+            def log_message(handler, *_: object) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server.server_port}/v1"
+
+    @staticmethod
+    def reply(prompt: str) -> str:
+        """The reply that a prompt asks about."""
+        found = re.search(r"begin the reply to judge\n(.*)\n\w+ end the reply", prompt, re.S)
+        return found[1] if found else ""
+
+    def _respond(self, request: BaseHTTPRequestHandler) -> None:
+        body = json.loads(request.rfile.read(int(request.headers["Content-Length"])))
+        self.asked.append(body)
+        self.keys.append(request.headers["Authorization"])
+        said: Any = (404, {"message": "no such page"})
+        if request.path == "/v1/chat/completions":
+            said = self.answer(body["messages"][-1]["content"])
+        status, content = said if isinstance(said, tuple) else (200, None)
+        message = {"role": "assistant", "content": said}
+        completion = {
+            "id": "1", "object": "chat.completion", "created": 0, "model": body["model"],
+            "choices": [{"index": 0, "finish_reason": "stop", "message": message}],
+        }  # fmt: skip
+        answer = json.dumps(completion if status == 200 else {"error": content}).encode()
+        request.send_response(status)
+        request.send_header("Content-Type", "application/json")
+        request.send_header("Content-Length", str(len(answer)))
+        request.end_headers()
+        request.wfile.write(answer)
+
+
+@pytest.fixture
+def stub_endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[StubEndpoint]:
+    """A judge's endpoint that is asked without retries, and no key in the environment."""
+    monkeypatch.setattr("trimtab.steering.judges.endpoint.RETRIES", 0)
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    stub = StubEndpoint()
+    thread = Thread(target=stub.server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield stub
+    stub.server.shutdown()
+    thread.join()
+    stub.server.server_close()
 
 
 @pytest.fixture(scope="session")

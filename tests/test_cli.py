@@ -286,12 +286,41 @@ def test_a_mistake_is_told_in_one_line_with_what_it_is_about(
             "describe", "release/id", broken, "--out", nowhere / "features.parquet",
         ),
         "it has refusal": ("select", store, "--behavior", "tone", "--out", nowhere),
+        "is no URL such as": (
+            "select", store, "--behavior", "refusal", "--out", nowhere,
+            "--judge-model", "m", "--judge-url", "localhost",
+        ),
         "exists already; name another folder": (
             "select", store, "--behavior", "refusal", "--out", vector,
         ),
     }.items():  # fmt: skip
         assert complaint in error_of(*arguments)
     assert not nowhere.exists()
+
+
+def test_a_judge_that_is_not_there_is_told_before_anything_is_measured(
+    workplace: Path, tmp_path: Path, stub_endpoint: Any
+) -> None:
+    arguments = (
+        "select", workplace / "store", "--behavior", "refusal", "--out", tmp_path / "vector",
+        "--device", "cpu", "--judge-model", "stub", "--judge-url",
+    )  # fmt: skip
+    told = error_of_last_line(*arguments, "http://127.0.0.1:1/v1")
+    assert "http://127.0.0.1:1/v1 cannot be reached" in told
+    stub_endpoint.answer = lambda _: (404, {"message": "what?"})
+    (tmp_path / "vector.work" / "journal.jsonl").unlink()
+    assert "no model 'stub'" in error_of_last_line(*arguments, stub_endpoint.url)
+    assert not (tmp_path / "vector").exists()
+
+
+def error_of_last_line(*arguments: object) -> str:
+    """The line that a user's mistake is told in, after the stages of a run that had begun."""
+    result = invoke(*arguments)
+    assert result.exit_code == 1
+    assert "Traceback" not in result.stderr
+    last = str(result.stderr.splitlines()[-1])
+    assert last.startswith("trimtab: ")
+    return last
 
 
 @pytest.mark.parametrize("what", ["store", "vector"])
@@ -308,6 +337,9 @@ def test_a_mistake_in_sql_is_told_in_duckdbs_own_words(workplace: Path, what: st
     [
         ("select", "store", "--behavior", "x", "--out", "v", "--target", "guess"),
         ("select", "store", "--behavior", "x", "--out", "v", "--trials", "-1"),
+        ("select", "store", "--behavior", "x", "--out", "v", "--judge-model", "m"),
+        ("select", "store", "--behavior", "x", "--out", "v", "--judge-url", "http://there/v1"),
+        ("select", "store", "--behavior", "x", "--out", "v", "--judge-criterion", "is rude"),
         ("export", "vector", "--out", "v", "--format", "onnx"),
         ("build", "store", "pairs.csv", "--column", "positive"),
         ("sql", "store", "FROM samples", "--max-rows", "0"),

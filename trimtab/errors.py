@@ -6,6 +6,7 @@ TrimtabError
 ├── StoreError      a store is missing, damaged, busy or of another fingerprint
 │   └── QueryError  a SQL query is refused or fails
 ├── VectorError     a vector's folder or file cannot be read, or does not fit the model
+├── JudgeError      the endpoint of a judge cannot be reached, or refuses
 └── SelectionError  there is too little, or nothing, to select from
 """
 
@@ -32,6 +33,10 @@ class QueryError(StoreError):
 
 class VectorError(TrimtabError):
     """A steering vector's folder or file cannot be read, or does not fit the model."""
+
+
+class JudgeError(TrimtabError):
+    """The endpoint of a judge cannot be reached, or refuses."""
 
 
 class SelectionError(TrimtabError):

@@ -23,9 +23,9 @@ from trimtab.model.sae import SAE
 from trimtab.pairs import Message, Sample, load_packaged, packaged_questions, split
 from trimtab.selector.parts import Parts
 from trimtab.steering.calibration import calibrate
-from trimtab.steering.classifier import BehaviorClassifier, train_classifier
 from trimtab.steering.damage import Damage
 from trimtab.steering.generation import Prompts, generate, read_prompts
+from trimtab.steering.judges.classifier import BehaviorClassifier, train_classifier
 from trimtab.steering.margin import Margin
 from trimtab.steering.vector import SteeringVector
 

@@ -27,8 +27,8 @@ def bench(rates: dict[int, float], dense: float, unsteered: float, reliable: boo
             return dense
         return rates[int((direction != 0).sum())]
 
-    classifier = SimpleNamespace(reliable=reliable)
-    return cast(Bench, SimpleNamespace(rate=rate, classifier=classifier))
+    judge = SimpleNamespace(reliable=reliable)
+    return cast(Bench, SimpleNamespace(rate=rate, judge=judge))
 
 
 def chosen(bench: Bench, *some: Candidate, dense_effect: float = 1.0) -> int:

@@ -1,6 +1,8 @@
 """The held-out numbers: effects, rates, faithfulness, anti-steerable pairs."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,9 +26,10 @@ from trimtab.selector.evaluate import (
     rate_beyond,
 )
 from trimtab.selector.journal import Journal
-from trimtab.steering.classifier import train_classifier
 from trimtab.steering.damage import Damage
+from trimtab.steering.fluency import repetition, reply_nats
 from trimtab.steering.generation import generate, read_prompts
+from trimtab.steering.judges.classifier import train_classifier
 from trimtab.steering.margin import Margin
 
 POINT = HookPoint(1, "hook_resid_post")
@@ -87,6 +90,62 @@ def test_a_vector_is_measured_at_the_reports_own_damage(bench: Bench, held_out: 
     assert found.draws == 1
 
 
+def test_fluency_stands_beside_the_behaviour_rate(bench: Bench, held_out: HeldOut) -> None:
+    other = torch.randn(16, generator=torch.Generator().manual_seed(2))
+    found = measure(bench, held_out, [DIRECTION, other])
+    assert found.nats.shape == found.repetition.shape == found.shown.shape == (2, 2)
+    for draw, replies in enumerate((found.replies, *found.more_replies)):
+        np.testing.assert_allclose(
+            found.nats[:, draw], reply_nats(bench.model, QUESTIONS, replies), atol=1e-5
+        )
+        np.testing.assert_array_equal(found.repetition[:, draw], repetition(replies))
+    stated = found.to_json(held_out.groups)
+    assert stated["nats"]["value"] == pytest.approx(found.nats.mean())
+    assert stated["repetition"] == pytest.approx(found.repetition.mean())
+
+
+def test_nats_have_an_interval_over_the_questions_that_got_a_reply() -> None:
+    nats = np.array([[1.0, 2.0], [np.nan, 1.0], [2.0, 3.0], [1.5, 1.5], [2.5, 2.0], [3.0, 1.0]])
+    estimate = replace(outcome([], [1.0] * 6, 2), nats=nats).mean_nats()
+    assert estimate.value == pytest.approx(np.delete(nats, 1, axis=0).mean())
+    assert estimate.low is not None
+    assert estimate.high is not None
+    assert estimate.low < 1.95 < estimate.high
+    silent = replace(outcome([], [0.0] * 2), nats=np.full((2, 1), np.nan))
+    assert silent.mean_nats().value is None
+    assert silent.mean_nats().reason
+
+
+class Yes:
+    """Says yes to all."""
+
+    name, accuracy, reliable, way_out = "yes", 1.0, True, "none"
+
+    def __init__(self) -> None:
+        self.asked: list[Any] = []
+
+    def shows(self, conversations: Any, replies: Any) -> NDArray[np.bool_]:
+        self.asked.append(tuple(conversations))
+        return np.ones(len(replies), dtype=bool)
+
+
+def test_every_behaviour_rate_is_by_the_judge_that_was_asked_for(
+    bench: Bench, held_out: HeldOut
+) -> None:
+    judge = Yes()
+    asking = replace(bench, asked=judge)
+    assert asking.judge is judge
+    assert asking.rate(DIRECTION, QUESTIONS) == 1.0
+    for found in (
+        measure(asking, held_out, [DIRECTION]),
+        measure_unsteered(asking, held_out),
+        measure_prompting(asking, held_out, SAMPLES[4:]),
+    ):
+        assert found.shown.all()
+    assert all(asked == QUESTIONS for asked in judge.asked)  # prompting's replies, too
+    assert not bench.judge.shows(QUESTIONS, ["", ""]).any()
+
+
 def test_draws_of_a_control_stand_side_by_side(bench: Bench, held_out: HeldOut) -> None:
     other = torch.randn(16, generator=torch.Generator().manual_seed(2))
     alone = [measure(bench, held_out, [direction]) for direction in (DIRECTION, other)]
@@ -112,6 +171,7 @@ def test_what_was_measured_is_not_measured_again(
 
     monkeypatch.setattr("trimtab.selector.bench.calibrate", fail)
     monkeypatch.setattr("trimtab.selector.bench.generate", fail)
+    monkeypatch.setattr("trimtab.selector.bench.reply_nats", fail)
     monkeypatch.setattr(Margin, "effects", fail)
     again = measure(bench, held_out, [DIRECTION])
     np.testing.assert_array_equal(first.effects, again.effects)

@@ -1,5 +1,6 @@
 """Every measurement is made once, whatever happens to the run."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,19 @@ def test_nothing_is_measured_twice_within_a_run_or_after_it(tmp_path: Path) -> N
 def test_a_fresh_result_has_the_types_of_one_that_was_read(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "j", SETTINGS)
     assert journal.once(("x",), lambda: {"curve": ((1.0, 2.0),)}) == {"curve": [[1.0, 2.0]]}
+
+
+def test_several_measurements_at_once_leave_whole_lines(tmp_path: Path) -> None:
+    file = tmp_path / "j"
+    journal = Journal(file, SETTINGS)
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda i: journal.once((i,), lambda: f"{i}" * 2000), range(200)))
+    again = Journal(file, SETTINGS)
+    assert (
+        [again.once((i,), never) for i in range(200)]
+        == found
+        == [f"{i}" * 2000 for i in range(200)]
+    )
 
 
 def test_what_fails_is_not_written_down(tmp_path: Path) -> None:

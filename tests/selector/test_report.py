@@ -99,6 +99,41 @@ def a_card(*, sae: bool, questions: int, reliable: bool) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def with_judges(folder: Path, *, text: str = "Yes.", llm: bool = False) -> Path:
+    """Give an exported folder what runs state since there are two judges and fluency."""
+    card = json.loads((folder / "card.json").read_text())
+    for outcome in (card["held_out"], *card["controls"].values()):
+        outcome |= {"nats": some(1.75), "repetition": 0.375}
+    card["judge"] |= {
+        "name": "text classifier by words", "way_out": None, "n_replies": 80, "unjudged": 0,
+        "second": {
+            "name": "text classifier by reading", "accuracy": 0.88, "reliable": True,
+            "n_replies": 80, "agreement": some(0.85), "kappa": 0.64,
+            "rates": {name: {"judge": some(0.6), "second": some(0.52)}
+                      for name in ("minimal", "dense_mean_difference", "unsteered")},
+        },
+    }  # fmt: skip
+    if llm:
+        card["judge"] |= {
+            "name": f"language model {text} at localhost", "kind": "llm", "unjudged": 7,
+            "criterion": f"{text} criterion", "measured_on": 40,
+        }  # fmt: skip
+        replies = pl.read_parquet(folder / "replies.parquet")
+        shown = [[True, False, None][i % 3] for i in range(replies.height)]
+        replies.with_columns(shown=pl.Series(shown, dtype=pl.Boolean)).write_parquet(
+            folder / "replies.parquet"
+        )
+    (folder / "card.json").write_text(json.dumps(card), encoding="utf-8")
+    rows = [
+        {"vector": name, "draw": 0, "question": f"{text} asked {i}", "reply": f"{text} {name} {i}",
+         "judge": i % 2 == 0, "second": True, "prompt": None, "answer": None}
+        for name in ("minimal", "unsteered", "random_samples", "random_features") for i in range(9)
+    ]  # fmt: skip
+    types = {"prompt": pl.String, "answer": pl.String}
+    pl.DataFrame(rows, schema_overrides=types).write_parquet(folder / "judged.parquet")
+    return folder
+
+
 def export(
     folder: Path, *, sae: bool = True, questions: int = 8, reliable: bool = True, text: str = "Yes."
 ) -> Path:
@@ -227,6 +262,51 @@ def test_every_kind_of_run_renders_as_well_formed_html(
     assert "no first word differs" in page.text  # a missing control shows its reason
     assert ("the run had no SAE" in page.text) == (not sae)
     assert ("No held-out question was asked" in page.text) == (questions == 0)
+
+
+def test_fluency_stands_in_the_table_of_controls(tmp_path: Path) -> None:
+    assert "nats per token</th>" not in render_report(export(tmp_path / "v")).read_text()
+    page = rendered(with_judges(export(tmp_path / "w")))
+    assert page.text.count("1.75 [1.65, 1.85]") == 1 + len(CONTROLS) - 1  # one was not measured
+    assert page.text.count(" 0.38 ") >= len(CONTROLS)
+
+
+def test_a_second_judges_agreement_rates_and_disagreements_are_shown(tmp_path: Path) -> None:
+    assert "Two judges" not in rendered(export(tmp_path / "v")).text
+    text = rendered(with_judges(export(tmp_path / "w"))).text
+    assert "The second is a text classifier by reading (accuracy 0.88)." in text
+    assert "Of 80 replies" in text
+    assert "0.85 [0.75, 0.95] alike" in text
+    assert "kappa, which takes off what chance would do, is 0.64." in text
+    assert text.count("0.52 [0.42") == 3
+    shown = re.findall(r"(\w+): judge no, second yes Yes\. asked (\d)", text)
+    assert shown == [(n, i) for n in ("vector", "unsteered", "samples") for i in "13"]
+
+
+def test_a_language_models_verdicts_stand_in_place_of_probabilities(tmp_path: Path) -> None:
+    text = rendered(with_judges(export(tmp_path / "v"), text="Mod", llm=True)).text
+    assert "language model Mod at localhost" in text
+    assert "left 7 of 80 replies unjudged" in text
+    assert "minimal vector, yes" in text
+    assert "unsteered, unjudged" in text
+    assert "asked for: Mod criterion" in text
+    assert "judge’s probability" not in text
+
+
+def test_hostile_judges_stay_texts(tmp_path: Path) -> None:
+    page = rendered(with_judges(export(tmp_path / "v"), text=HOSTILE, llm=True))
+    assert not {"script", "img"} & {tag for tag, _ in page.tags}
+    assert page.text.count("<script>alert(1)</script>") >= 8
+
+
+def test_an_unreliable_judge_is_told_with_the_way_out(tmp_path: Path) -> None:
+    folder = with_judges(export(tmp_path / "v", reliable=False))
+    card = json.loads((folder / "card.json").read_text())
+    card["judge"]["way_out"] = "ask somebody else"
+    (folder / "card.json").write_text(json.dumps(card))
+    text = rendered(folder).text
+    assert "means nothing. To get one that can be believed, ask somebody else." in text
+    assert "nor that it beats the controls there; ask somebody else." in text
 
 
 def test_the_page_asks_the_network_for_nothing_and_runs_nothing(tmp_path: Path) -> None:

@@ -20,11 +20,13 @@ from trimtab.model.sae import SAE
 from trimtab.pairs import Message, Sample
 from trimtab.selector.export import export_selection
 from trimtab.selector.folder import CARD, read_card, sha256, tables
+from trimtab.selector.report import found, render_report
 from trimtab.selector.run import run
 from trimtab.selector.select import REPORT_TEXTS, Selection, Settings, select
 from trimtab.selector.verify import problems, receipt_error
 from trimtab.steering.damage import Damage
 from trimtab.steering.formats.stored import VECTOR_FILE
+from trimtab.steering.judges.endpoint import Endpoint
 from trimtab.steering.margin import Margin
 from trimtab.steering.vector import load_vector
 from trimtab.store import Store, build, set_descriptions
@@ -176,7 +178,9 @@ def test_the_card_says_all_that_it_promises(exported: Path) -> None:
     assert held_out["n_questions"] > 0
     assert set(card["controls"]) == CONTROLS
     for name, control in card["controls"].items():
-        assert all(is_estimate(control[key]) for key in ("effect", "behavior_rate")), name
+        for key in ("effect", "behavior_rate", "nats"):
+            assert is_estimate(control[key]), name
+        assert 0 <= control["repetition"] <= 1
         if name not in ("unsteered", "prompting"):
             assert control["kl_mean"] == pytest.approx(card["damage"]["budget"], rel=0.03), name
     assert card["controls"]["unsteered"]["effect"]["value"] == 0.0
@@ -186,6 +190,15 @@ def test_the_card_says_all_that_it_promises(exported: Path) -> None:
     assert set(card["anti_steerable_fraction"]) == {"before", "after"}
     assert all(map(is_estimate, card["anti_steerable_fraction"].values()))
     assert card["versions"]["torch"]
+    judge, second = card["judge"], card["judge"]["second"]
+    assert (judge["kind"], judge["name"]) == ("words", "text classifier by words")
+    assert second["name"] == "text classifier by reading"
+    assert second["n_replies"] == judge["n_replies"] > held_out["n_questions"] * len(CONTROLS)
+    assert is_estimate(second["agreement"])
+    assert set(second["rates"]) == {"minimal", "dense_mean_difference", "unsteered"}
+    for name, rates in second["rates"].items():
+        assert all(map(is_estimate, rates.values())), name
+    assert second["rates"]["minimal"]["judge"] == held_out["behavior_rate"]
 
 
 def test_the_card_is_strict_json(exported: Path) -> None:
@@ -302,6 +315,9 @@ def test_the_tables_can_be_queried(exported: Path) -> None:
     )
     assert set(rows["vector"]) == CONTROLS | {"minimal"}
     assert rows["n"].n_unique() == 1
+    judged = query(connection, "SELECT vector, draw, judge, second FROM judged")
+    assert set(judged["vector"]) == CONTROLS | {"minimal"}
+    assert judged.filter(draw=0).height == rows["n"].sum() < judged.height
     (chosen,) = query(connection, "SELECT sum(chosen::int) FROM candidates").row(0)
     assert chosen == 1
     connection.close()
@@ -312,7 +328,7 @@ def test_the_tables_can_be_queried(exported: Path) -> None:
     [
         VECTOR_FILE,
         *(f"{table}.parquet" for table in ("receipt", "samples", "features", "curves")),
-        *(f"{table}.parquet" for table in ("candidates", "replies")),
+        *(f"{table}.parquet" for table in ("candidates", "replies", "judged")),
     ],
 )
 def test_a_file_that_was_changed_or_lost_is_found(copy: Path, name: str) -> None:
@@ -406,6 +422,94 @@ def test_an_interrupted_run_resumes_and_ends_with_the_same_card(
     assert len(set(journal)) == len(journal) > before > 1  # and nothing was measured twice
 
 
+KEY = "sk-a-key-that-nobody-may-keep"
+
+
+def test_a_language_model_judges_every_reply_and_is_asked_once(
+    store: Store,
+    tiny_model: LanguageModel,
+    tiny_sae: SAE,
+    tmp_path: Path,
+    stub_endpoint: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    stub_endpoint.answer = lambda prompt: (
+        "Yes." if stub_endpoint.reply(prompt)[:1] in "Sabcdefgh" else "No."
+    )
+    endpoint = Endpoint("stub", stub_endpoint.url, "says that it is sorry")
+    settings = replace(SETTINGS, trials=0, judge=endpoint)
+    work, out = tmp_path / "work", tmp_path / "vector"
+
+    def stop_at(stage: str) -> Callable[[str, int, int], None]:
+        def say(what: str, *_: int) -> None:
+            if what.startswith(stage):
+                raise Stop
+
+        return say
+
+    arguments = (store, tiny_model, tiny_sae, "refusal", work)
+    for stage in ("pruning features", "control: random", "control: prompting"):
+        with pytest.raises(Stop):
+            select(*arguments, settings=settings, say=stop_at(stage))
+    selection = select(*arguments, settings=settings)
+    card = export_selection(selection, store, out)
+    prompts = [body["messages"][0]["content"] for body in stub_endpoint.asked]
+    assert len(prompts) == len(set(prompts))
+
+    judge = card["judge"]
+    assert (judge["kind"], judge["model"], judge["url"]) == ("llm", "stub", stub_endpoint.url)
+    assert judge["criterion"] == card["settings"]["judge"]["criterion"] == "says that it is sorry"
+    assert judge["accuracy"] == 1.0
+    assert judge["second"]["name"] == "text classifier by words"
+    table = pl.read_parquet(out / "judged.parquet")
+    spoken = table.filter(pl.col("reply") != "")
+    assert set(spoken["prompt"]) <= set(prompts)
+    assert set(spoken["answer"]) <= {"Yes.", "No."}
+    assert (spoken["judge"] == (spoken["answer"] == "Yes.")).all()
+    minimal = table.filter(vector="minimal")
+    assert minimal["judge"].mean() == pytest.approx(card["held_out"]["behavior_rate"]["value"])
+    assert problems(out) == []
+    assert "language model stub" in render_report(out).read_text()
+
+    journal = (work / "journal.jsonl").read_text()
+    assert "says that it is sorry" in journal
+    assert json.dumps(prompts[-1])[1:-1] in journal
+    for file in (*work.iterdir(), *out.iterdir()):
+        assert KEY.encode() not in file.read_bytes()
+
+
+def test_a_run_whose_judge_cannot_judge_says_so_before_it_starts(
+    store: Store, tiny_model: LanguageModel, tiny_sae: SAE, tmp_path: Path, stub_endpoint: Any
+) -> None:
+    def last_word(behavior: str, judge: Endpoint | None) -> str:
+        heard: list[str] = []
+
+        def say(what: str, *_: int) -> None:
+            heard.append(what)
+            if what.startswith("letting"):
+                raise Stop
+
+        settings = replace(SETTINGS, judge=judge)
+        with pytest.raises(Stop):
+            select(
+                store, tiny_model, tiny_sae, behavior, tmp_path / f"{behavior} {judge is None}",
+                settings=settings, say=say,
+            )  # fmt: skip
+        return heard[-2]
+
+    classifier = last_word("letters", None)
+    assert "text classifier" in classifier
+    assert "--judge-model" in classifier
+    assert "--questions" in classifier
+    assert "cannot judge" not in last_word("refusal", None)
+    stub_endpoint.answer = lambda _: "Perhaps."
+    model = last_word("refusal", Endpoint("stub", stub_endpoint.url))
+    assert "language model stub" in model
+    assert "(accuracy 0.00" in model
+    assert "--judge-criterion" in model
+
+
 def test_a_run_with_other_settings_does_not_take_over_its_folder(
     store: Store, tiny_model: LanguageModel, tiny_sae: SAE, tmp_path: Path
 ) -> None:
@@ -489,6 +593,8 @@ def test_single_letter_answers_go_the_whole_way(
 ) -> None:
     card = whole_run(store, "letters", tiny_sae)
     assert card["judge"]["reliable"] is False
+    assert "--judge-model" in card["judge"]["way_out"]
+    assert "--questions" in found(card)
     assert card["target"]["rank_correlation"] is None
     assert card["held_out"]["effect"]["value"] is not None
 

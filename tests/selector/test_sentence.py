@@ -118,6 +118,11 @@ def test_an_unreliable_judge_silences_every_claim_about_replies() -> None:
     assert "clearly" not in sentence
 
 
+def test_an_unreliable_judge_is_told_with_the_way_out() -> None:
+    judge = {"kind": "words", "accuracy": 0.7, "reliable": False, "way_out": "ask another"}
+    assert found(card(judge=judge)).endswith("; ask another.")
+
+
 def test_without_questions_nothing_is_said_of_replies() -> None:
     nothing = {"value": None, "low": None, "high": None, "reason": "nothing was counted"}
     sentence = found(card(held_out__n_questions=0, held_out__behavior_rate=nothing))

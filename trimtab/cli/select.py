@@ -17,6 +17,8 @@ app = typer.Typer()
         "trimtab select runs/demo/store --behavior refusal --out runs/vector",
         "trimtab select runs/caa --behavior refusal --out runs/refusal "
         "--questions test_dataset_open_ended.json",
+        "trimtab select runs/caa --behavior refusal --out runs/judged --judge-model qwen3 "
+        "--judge-url http://localhost:8000/v1 --judge-criterion 'declines to do what is asked'",
     )
 )
 def select(
@@ -34,6 +36,20 @@ def select(
     target: Annotated[
         str | None, typer.Option(help="Force a surrogate: dataset or own_replies.")
     ] = None,
+    judge_model: Annotated[
+        str | None,
+        typer.Option(help="Language model that judges replies; a text classifier does else."),
+    ] = None,
+    judge_url: Annotated[
+        str | None,
+        typer.Option(
+            help="Where it is: an OpenAI-compatible endpoint such as http://localhost:8000/v1. "
+            "Its key is read from OPENAI_API_KEY."
+        ),
+    ] = None,
+    judge_criterion: Annotated[
+        str | None, typer.Option(help="What shows the behaviour, in words, for that judge.")
+    ] = None,
     trials: TrialsOption = 24,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
@@ -43,11 +59,17 @@ def select(
 
     An interrupted run resumes when it is called again.
     """
+    if (judge_model is None) != (judge_url is None) or (judge_criterion and judge_model is None):
+        raise typer.BadParameter("--judge-model and --judge-url go together", param_hint="--judge")
     if target not in (None, "dataset", "own_replies"):
         raise typer.BadParameter("must be dataset or own_replies", param_hint="--target")
     from trimtab.pairs import read_questions
+    from trimtab.steering.judges.endpoint import Endpoint
     from trimtab.store import open_store
 
+    judge = None
+    if judge_model is not None and judge_url is not None:
+        judge = Endpoint(judge_model, judge_url, judge_criterion)
     opened = open_store(store)
     asked = None if questions is None else read_questions(questions)
     from trimtab.selector.run import run
@@ -65,6 +87,7 @@ def select(
             tolerance=tolerance,
             trials=trials,
             target=target,  # type: ignore[arg-type]
+            judge=judge,
         ),
     )
     print_card(card, out, json_)

@@ -14,9 +14,11 @@ from trimtab.model.language_model import LanguageModel
 from trimtab.pairs import Message
 from trimtab.selector.journal import Journal
 from trimtab.steering.calibration import Calibration, calibrate
-from trimtab.steering.classifier import BehaviorClassifier
 from trimtab.steering.damage import Damage, Divergence
+from trimtab.steering.fluency import Fluency, repetition, reply_nats
 from trimtab.steering.generation import Prompts, generate, read_prompts
+from trimtab.steering.judges.classifier import BehaviorClassifier, TextJudge
+from trimtab.steering.judges.judge import Judge
 from trimtab.steering.margin import Margin
 from trimtab.steering.positions import Positions
 from trimtab.steering.vector import SteeringVector
@@ -31,8 +33,10 @@ class Bench:
     Attributes:
         damage: meter of the search; a finer one may be passed to `calibrate`.
         budget: nats per token that every vector is scaled to.
-        classifier: tells whether a reply shows the behaviour.
+        classifier: trained on the pairs' completions; sorts the model's own replies, and judges
+            where no other judge was asked for.
         max_new_tokens: length of generated replies.
+        asked: the judge that was asked for.
     """
 
     model: LanguageModel
@@ -45,7 +49,13 @@ class Bench:
     chat: bool = True
     system: str | None = None
     max_new_tokens: int = 32
+    asked: Judge | None = None
     _read: dict[str, Prompts] = field(default_factory=dict, repr=False)
+
+    @property
+    def judge(self) -> Judge:
+        """Says whether a reply shows the behaviour; every behaviour rate is by it."""
+        return self.asked or TextJudge(self.classifier)
 
     def vector(self, direction: Tensor) -> SteeringVector:
         """Return a direction `(d_model,)` as a vector at this bench's hook point, at unit length.
@@ -131,9 +141,20 @@ class Bench:
     def rate(self, direction: Tensor | None, conversations: Conversations) -> float:
         """Return the behaviour rate of replies at equal damage."""
         multiplier = 0.0 if direction is None else self.calibrate(direction).multiplier
-        return float(
-            self.classifier.shows(self.replies(direction, conversations, multiplier)).mean()
-        )
+        replies = self.replies(direction, conversations, multiplier)
+        return float(self.judge.shows(conversations, replies).mean())
+
+    def fluency(self, conversations: Conversations, replies: Sequence[str]) -> Fluency:
+        """Return how fluent the unsteered model finds replies, and how much they repeat."""
+
+        def measure() -> list[float | None]:
+            nats = reply_nats(
+                self.model, conversations, replies, chat=self.chat, system=self.system
+            )
+            return [None if np.isnan(n) else float(n) for n in nats]
+
+        kept = self.journal.once(("nats", _key(conversations), list(replies)), measure)
+        return Fluency(np.array(kept, dtype=np.float64), repetition(replies))
 
     @property
     def residual_norm(self) -> float:

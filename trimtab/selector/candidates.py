@@ -122,7 +122,7 @@ def judge(
     Finalists lie on the Pareto front: the smallest few that keep the dense vector's effect on the
     target, and the few with the largest effect. One holds if it adds at least the share `tolerance`
     of what the dense vector adds to the unsteered rate, and something. Where none holds, the one
-    with the highest rate is taken; where the classifier cannot judge, the effect decides alone.
+    with the highest rate is taken; where the judge cannot judge, the effect decides alone.
     """
     if not candidates:
         raise SelectionError("nothing could be selected: no feature differs between the sides")
@@ -131,7 +131,7 @@ def judge(
     keeping = [c for c in front if dense_effect > 0 and c.effect >= tolerance * dense_effect]
     keeping.sort(key=_size)
     finalists = list(dict.fromkeys(keeping[:SMALLEST] + strongest[:STRONGEST]))
-    if not (bench.classifier.reliable and conversations):
+    if not (bench.judge.reliable and conversations):
         return (keeping or strongest)[0], [_row(c, None) for c in finalists]
     rates = {c: bench.rate(compose(pools[c.pooling], c.choice), conversations) for c in finalists}
     unsteered = bench.rate(None, conversations)

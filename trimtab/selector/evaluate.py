@@ -2,7 +2,7 @@
 choice has seen."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -44,12 +44,19 @@ class Outcome:
         shown: whether the reply to each question shows the behaviour, `(n_questions, draws)`.
         calibration: of the first draw; None where nothing was added to the residual.
         replies: of the first draw.
+        more_replies: of every further draw.
+        nats: per token of each reply to the unsteered model, `(n_questions, draws)`; NaN where the
+            reply is empty.
+        repetition: share of each reply that repeats itself, `(n_questions, draws)`.
     """
 
     effects: NDArray[np.float64]
     shown: NDArray[np.float64]
     calibration: Calibration | None
     replies: tuple[str, ...]
+    more_replies: tuple[tuple[str, ...], ...] = ()
+    nats: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 1)))
+    repetition: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 1)))
 
     @property
     def draws(self) -> int:
@@ -67,11 +74,20 @@ class Outcome:
             return share_estimate(int(self.shown.mean(1).sum()), len(self.shown))
         return mean_estimate(self.shown, _each(len(self.shown)))
 
+    def mean_nats(self) -> Estimate:
+        """The mean nats per token over questions that no draw left without a reply."""
+        spoken = self.nats[np.isfinite(self.nats).all(axis=1)]
+        if not len(spoken):
+            return Estimate(None, reason="there is no reply to read")
+        return mean_estimate(spoken, _each(len(spoken)))
+
     def to_json(self, groups: Sequence[str]) -> dict[str, Any]:
-        """Return effect and behaviour rate as the card holds them, and at which damage."""
+        """Return effect, behaviour rate and fluency as the card holds them, and at which damage."""
         return {
             "effect": self.effect(groups).to_json(),
             "behavior_rate": self.behavior_rate().to_json(),
+            "nats": self.mean_nats().to_json(),
+            "repetition": float(self.repetition.mean()) if self.repetition.size else None,
             "kl_mean": None if self.calibration is None else self.calibration.damage.mean,
             "draws": self.draws,
         }
@@ -83,23 +99,19 @@ def measure(bench: Bench, held_out: HeldOut, directions: Sequence[Tensor]) -> Ou
     Raises:
         VectorError: a draw cannot be brought to the damage budget.
     """
-    effects, shown, calibrations, replies = [], [], [], []
+    effects, calibrations, replies = [], [], []
     for direction in directions:
         found = bench.calibrate(direction, held_out.damage, meter="report")
         calibrations.append(found)
         effects.append(bench.effects(direction, held_out.margin, "report", found.multiplier))
         replies.append(bench.replies(direction, held_out.questions, found.multiplier))
-        shown.append(bench.classifier.shows(replies[-1]).astype(float))
-    return Outcome(
-        np.stack(effects, axis=1), np.stack(shown, axis=1), calibrations[0], tuple(replies[0])
-    )
+    return _outcome(bench, held_out, np.stack(effects, axis=1), replies, calibrations[0])
 
 
 def measure_unsteered(bench: Bench, held_out: HeldOut) -> Outcome:
     """Measure the untouched model: no effect by definition, and its own behaviour rate."""
     replies = bench.replies(None, held_out.questions)
-    shown = bench.classifier.shows(replies).astype(float)
-    return Outcome(np.zeros((len(held_out.groups), 1)), shown[:, None], None, tuple(replies))
+    return _outcome(bench, held_out, np.zeros((len(held_out.groups), 1)), [replies])
 
 
 def measure_prompting(bench: Bench, held_out: HeldOut, examples: Sequence[Sample]) -> Outcome:
@@ -118,11 +130,28 @@ def measure_prompting(bench: Bench, held_out: HeldOut, examples: Sequence[Sample
     questions = [with_examples(question, examples) for question in held_out.questions]
     replies = bench.replies(None, questions)
     ids = [sample.id for sample in examples]
+    changes = np.array(bench.journal.once(("prompting", ids), effects))
+    return _outcome(bench, held_out, changes[:, None], [replies])
+
+
+def _outcome(
+    bench: Bench,
+    held_out: HeldOut,
+    effects: NDArray[np.float64],
+    replies: Sequence[Sequence[str]],
+    calibration: Calibration | None = None,
+) -> Outcome:
+    """Judge the replies of every draw, as answers to the bare questions whatever came before."""
+    shown = [bench.judge.shows(held_out.questions, some).astype(float) for some in replies]
+    fluencies = [bench.fluency(held_out.questions, some) for some in replies]
     return Outcome(
-        np.array(bench.journal.once(("prompting", ids), effects))[:, None],
-        bench.classifier.shows(replies).astype(float)[:, None],
-        None,
-        tuple(replies),
+        effects,
+        np.stack(shown, axis=1),
+        calibration,
+        tuple(replies[0]),
+        more_replies=tuple(map(tuple, replies[1:])),
+        nats=np.stack([fluency.nats for fluency in fluencies], axis=1),
+        repetition=np.stack([fluency.repetition for fluency in fluencies], axis=1),
     )
 
 

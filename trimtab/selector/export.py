@@ -10,6 +10,7 @@
 | `curves.parquet` | the pruning curves of samples and of features |
 | `candidates.parquet` | every candidate of pruning and search |
 | `replies.parquet` | replies to the held-out questions, of the vector and of every control |
+| `judged.parquet` | what each of two judges says of every draw's replies, prompts and answers |
 | `report.html` | all of it to look at |
 
 The folder is written beside its place and moved there when it is whole.
@@ -33,6 +34,7 @@ from trimtab.selector.described import DESCRIBED
 from trimtab.selector.evaluate import effect_beyond, faithfulness, rate_beyond
 from trimtab.selector.folder import CARD, read_card, sha256
 from trimtab.selector.intervals import Estimate
+from trimtab.selector.judged import judge_facts, judged, second_judge, second_opinion
 from trimtab.selector.parts import compose
 from trimtab.selector.pruning import usefulness
 from trimtab.selector.rankers import Evidence
@@ -40,6 +42,7 @@ from trimtab.selector.rankers.contrast import effect_sizes
 from trimtab.selector.receipt import receipt
 from trimtab.selector.select import Selection
 from trimtab.steering.formats.stored import VECTOR_FILE
+from trimtab.steering.judges.judge import Judge
 from trimtab.steering.vector import SteeringVector, save_vector
 from trimtab.store import Store
 
@@ -59,10 +62,11 @@ def export_selection(selection: Selection, store: Store, out: Path) -> dict[str,
     part = out.with_name(out.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
-    tables = _tables(selection, store)
+    second = second_judge(selection.bench, selection.material)
+    tables = _tables(selection, store, second)
     for name, table in tables.items():
         table.write_parquet(part / f"{name}.parquet")
-    card = _card(selection, store, tables.get("features"))
+    card = _card(selection, store, tables.get("features"), _judges(selection, second, tables))
     vector = SteeringVector(
         selection.direction, selection.bench.hook_point, selection.bench.positions
     )
@@ -73,7 +77,9 @@ def export_selection(selection: Selection, store: Store, out: Path) -> dict[str,
     return read_card(out)
 
 
-def _tables(selection: Selection, store: Store) -> dict[str, pl.DataFrame]:
+def _tables(selection: Selection, store: Store, second: Judge) -> dict[str, pl.DataFrame]:
+    outcomes = {"minimal": selection.minimal, **selection.controls}
+    replies = judged(selection.bench, second, selection.held_out, outcomes)
     parts = selection.material.pools[selection.chosen.pooling]
     choice = selection.chosen.choice
     rows = receipt(parts, choice)
@@ -83,7 +89,8 @@ def _tables(selection: Selection, store: Store) -> dict[str, pl.DataFrame]:
         "samples": _samples(selection).join(given, on="sample_id", how="left"),
         "curves": _curves(selection),
         "candidates": _candidates(selection),
-        "replies": _replies(selection),
+        "replies": _replies(selection, replies),
+        "judged": replies,
     }
     if choice.features is not None:
         tables["features"] = _features(selection, store)
@@ -213,28 +220,19 @@ def _candidates(selection: Selection) -> pl.DataFrame:
     )
 
 
-def _replies(selection: Selection) -> pl.DataFrame:
-    questions = [messages[-1]["content"] for messages in selection.held_out.questions]
-    outcomes = {"minimal": selection.minimal, **selection.controls}
-    classifier = selection.bench.classifier
-    return pl.DataFrame(
-        [
-            {"vector": name, "question": question, "reply": reply, "probability": float(p)}
-            for name, outcome in outcomes.items()
-            for question, reply, p in zip(
-                questions,
-                outcome.replies,
-                classifier.probability(list(outcome.replies)),
-                strict=True,
-            )
-        ],
-        schema={
-            "vector": pl.String,
-            "question": pl.String,
-            "reply": pl.String,
-            "probability": pl.Float64,
-        },
-    )
+def _replies(selection: Selection, said: pl.DataFrame) -> pl.DataFrame:
+    first = said.filter(draw=0).select("vector", "question", "reply", shown="judge")
+    probability = selection.bench.classifier.probability(first["reply"].to_list())
+    return first.with_columns(probability=pl.Series(probability, dtype=pl.Float64))
+
+
+def _judges(
+    selection: Selection, second: Judge, tables: Mapping[str, pl.DataFrame]
+) -> dict[str, Any]:
+    return {
+        **judge_facts(selection.bench.judge, tables["judged"]),
+        "second": second_opinion(second, tables["judged"]),
+    }
 
 
 CONTROLS = (
@@ -255,7 +253,12 @@ WHY_ABSENT = {
 }
 
 
-def _card(selection: Selection, store: Store, features: pl.DataFrame | None) -> dict[str, Any]:
+def _card(
+    selection: Selection,
+    store: Store,
+    features: pl.DataFrame | None,
+    judges: Mapping[str, Any],
+) -> dict[str, Any]:
     bench, held_out = selection.bench, selection.held_out
     parts = selection.material.pools[selection.chosen.pooling]
     choice = selection.chosen.choice
@@ -301,7 +304,7 @@ def _card(selection: Selection, store: Store, features: pl.DataFrame | None) -> 
             name: (
                 controls[name].to_json(held_out.groups)
                 if name in controls
-                else {key: _absent(name, selection) for key in ("effect", "behavior_rate")}
+                else {key: _absent(name, selection) for key in ("effect", "behavior_rate", "nats")}
             )
             for name in CONTROLS
         },
@@ -319,12 +322,7 @@ def _card(selection: Selection, store: Store, features: pl.DataFrame | None) -> 
             "panel": list(selection.target.panel),
         },
         "finalists": list(selection.finalists),
-        "judge": {
-            "kind": bench.classifier.kind,
-            "accuracy": bench.classifier.accuracy,
-            "reliable": bench.classifier.reliable,
-            "trained_on": bench.classifier.n_texts,
-        },
+        "judge": judges,
         "settings": asdict(selection.settings),
         "splits": selection.material.splits.to_json(),
         "measured": {

@@ -10,7 +10,8 @@ import polars as pl
 from trimtab.errors import VectorError
 
 CARD = "card.json"
-TABLES = ("receipt", "samples", "features", "curves", "candidates", "replies")
+TABLES = ("receipt", "samples", "features", "curves", "candidates", "replies", "judged")
+OPTIONAL = ("features", "judged")  # without an SAE; written by an earlier version
 
 
 def read_card(folder: Path) -> dict[str, Any]:

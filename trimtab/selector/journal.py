@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from trimtab.errors import SelectionError
@@ -21,6 +22,7 @@ class Journal:
 
     def __init__(self, path: Path, settings: dict[str, Any]) -> None:
         self.path = path
+        self._writing = Lock()  # several replies are judged at once
         self._results: dict[str, Any] = {}
         settings = json.loads(json.dumps(settings))
         lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
@@ -54,7 +56,7 @@ class Journal:
         name = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:24]
         if name not in self._results:
             result = json.loads(json.dumps(measure()))
-            with self.path.open("a", encoding="utf-8") as file:
+            with self._writing, self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"key": name, "result": result}) + "\n")
-            self._results[name] = result
+                self._results[name] = result
         return self._results[name]

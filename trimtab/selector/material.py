@@ -53,6 +53,12 @@ class Material:
     questions: tuple[Conversation, ...]
     questions_seen: tuple[str, ...]
 
+    @property
+    def seen(self) -> tuple[Sample, ...]:
+        """Every sample of `select` and `tune`: what a judge may learn from."""
+        by_id = {sample.id: sample for sample in self.samples}
+        return tuple(by_id[i] for i in (*self.splits.select, *self.splits.tune))
+
 
 def check_behavior(store: Store, behavior: str) -> None:
     """Raise SelectionError where the store has no such behaviour."""

@@ -45,8 +45,11 @@ from trimtab.selector.parts import Choice, compose
 from trimtab.selector.pruning import CurvePoint
 from trimtab.selector.search import Candidate, search
 from trimtab.selector.target import Target, TargetName, choose_target
-from trimtab.steering.classifier import train_classifier
 from trimtab.steering.damage import Damage
+from trimtab.steering.judges.classifier import train_classifier
+from trimtab.steering.judges.endpoint import Endpoint
+from trimtab.steering.judges.judge import cannot_judge
+from trimtab.steering.judges.llm import llm_judge
 from trimtab.steering.margin import Margin
 from trimtab.store import Store
 from trimtab.store.fingerprint import prompt_form
@@ -72,6 +75,7 @@ class Settings:
         poolings: poolings that the search may choose among; the first is pruned.
         shares: of the groups that go to select, tune and report.
         max_new_tokens: length of generated replies.
+        judge: a language model that judges replies; without one the text classifier does.
     """
 
     seed: int = 0
@@ -82,6 +86,7 @@ class Settings:
     poolings: tuple[str, ...] = ("mean", "last")
     shares: tuple[float, float, float] = (0.5, 0.25, 0.25)
     max_new_tokens: int = 32
+    judge: Endpoint | None = None
 
 
 DEFAULTS = Settings()
@@ -142,6 +147,7 @@ def select(
     Raises:
         SelectionError, PairsError: there are too few samples, or `work` belongs to another run.
         VectorError: the dense vector cannot be brought to the damage budget.
+        JudgeError: the judge that was asked for cannot be reached or refuses.
     """
     started = time.monotonic()
     material = gather(
@@ -157,6 +163,8 @@ def select(
     parts = material.pools[pooling]
     say("preparing the bench", 0, 1)
     bench = _bench(store, model, behavior, material, work, questions, settings)
+    if not bench.judge.reliable:
+        say(cannot_judge(bench.judge), 0, 0)
     conversations = material.prompts
     target = choose_target(
         bench,
@@ -264,8 +272,6 @@ def _bench(
         "questions": None if questions is None else list(questions),
         **asdict(settings),
     }
-    by_id = {sample.id: sample for sample in material.samples}
-    judged_by = [by_id[i] for i in (*material.splits.select, *material.splits.tune)]
     hook_point = parse_hook_point(store.fingerprint["hook_point"])
     chat, system = prompt_form(store.fingerprint)
     journal = Journal(work / "journal.jsonl", asked)
@@ -274,11 +280,14 @@ def _bench(
         hook_point,
         Damage(model, hook_point, max_texts=SEARCH_TEXTS),
         settings.budget,
-        train_classifier(judged_by, model),
+        train_classifier(material.seen, model),
         journal,
         chat=chat,
         system=system,
         max_new_tokens=settings.max_new_tokens,
+        asked=None
+        if settings.judge is None
+        else llm_judge(settings.judge, behavior, material.select, material.seen, journal.once),
     )
 
 

@@ -39,7 +39,7 @@ class Target:
         margin: what it is measured on.
         gradient: `(d_model,)`, averaged along the dense vector up to its calibrated multiplier.
         rank_correlation: Spearman with the behaviour rate over the panel; None where either was
-            constant or the classifier cannot judge.
+            constant or the judge cannot judge.
         panel: a row a panel vector: its name, behaviour rate and every surrogate's effect.
     """
 
@@ -150,7 +150,7 @@ def choose_target(
             row[name] = bench.effect(direction, surrogate, name)
         panel.append(row)
     correlations: dict[TargetName, float | None] = {
-        name: _spearman(panel, name) if bench.classifier.reliable else None for name in margins
+        name: _spearman(panel, name) if bench.judge.reliable else None for name in margins
     }
     chosen = forced or _best(correlations)
     return Target(chosen, margins[chosen], gradients[chosen], correlations[chosen], tuple(panel))

@@ -32,6 +32,7 @@ SURROGATES = {"dataset": "the samples’ completions", "own_replies": "the model
 NOT_SURROGATES = ("vector", "behavior_rate")
 STRONGEST = 6  # samples shown for and against
 LARGEST = 15  # rows of the receipt
+DISAGREED, OF_ONE_VECTOR = 6, 2  # replies shown on which two judges disagree
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,8 @@ class Measured:
     behavior_rate: Estimate
     effect: Estimate
     beyond: Estimate | None
+    nats: Estimate | None
+    repetition: float | None
 
 
 def comparison(card: Card) -> list[Measured]:
@@ -49,11 +52,14 @@ def comparison(card: Card) -> list[Measured]:
 
     def measured(key: str, outcome: Mapping[str, Any]) -> Measured:
         beyond = card["behavior_rate_beyond"].get(key)
+        nats = outcome.get("nats")  # an earlier version knew no fluency
         return Measured(
             NAMES.get(key, key.replace("_", " ")),
             Estimate(**outcome["behavior_rate"]),
             Estimate(**outcome["effect"]),
             None if beyond is None else Estimate(**beyond),
+            None if nats is None else Estimate(**nats),
+            outcome.get("repetition"),
         )
 
     rows = [measured("minimal", card["held_out"])]
@@ -141,6 +147,53 @@ def side_by_side(replies: pl.DataFrame) -> list[tuple[str, list[Row]]]:
     ]
 
 
+def judge_name(judge: Mapping[str, Any]) -> str:
+    """Return what judged the replies, as the page names it."""
+    name: str = judge.get("name") or f"text classifier by {judge['kind']}"
+    return name
+
+
+@dataclass(frozen=True)
+class SecondOpinion:
+    """A second judge's agreement with the first, and both judges' rates by vector."""
+
+    name: str
+    accuracy: float
+    reliable: bool
+    n_replies: int
+    agreement: Estimate
+    kappa: float | None
+    rates: list[tuple[str, Estimate, Estimate]]
+
+
+def second_opinion(judge: Mapping[str, Any]) -> SecondOpinion | None:
+    """Return the second judge's part of the card; an earlier version asked none."""
+    second = judge.get("second")
+    if second is None:
+        return None
+    return SecondOpinion(
+        second["name"],
+        second["accuracy"],
+        second["reliable"],
+        second["n_replies"],
+        Estimate(**second["agreement"]),
+        second["kappa"],
+        [
+            (NAMES.get(key, key), Estimate(**rates["judge"]), Estimate(**rates["second"]))
+            for key, rates in second["rates"].items()
+        ],
+    )
+
+
+def disagreed(judged: pl.DataFrame | None) -> list[Row]:
+    """Return a handful of replies that the two judges see differently, of unlike vectors."""
+    if judged is None:
+        return []
+    unlike = judged.filter(pl.col("judge") != pl.col("second"))
+    some = unlike.group_by("vector", maintain_order=True).head(OF_ONE_VECTOR).head(DISAGREED)
+    return [{**row, "vector": NAMES.get(row["vector"], row["vector"])} for row in some.to_dicts()]
+
+
 @dataclass(frozen=True)
 class ReceiptExtract:
     """The largest rows of a receipt, each with the share summed so far, and the sum of them all."""
@@ -183,8 +236,6 @@ def why_not_gguf(hook_point: str) -> str | None:
 
 def how_it_was_made(card: Card) -> list[tuple[str, str]]:
     """Return the choices that made the vector, by name."""
-    judge = card["judge"]
-    reliable = "" if judge["reliable"] else ", not reliable"
     facts = {
         "model": card["model"],
         "SAE": card["sae"],
@@ -194,8 +245,7 @@ def how_it_was_made(card: Card) -> list[tuple[str, str]]:
         "pooling": card["pooling"],
         "multiplier": f"{number(card['multiplier'])} {card['unit_of_strength']}",
         "length of the stored vector": number(card["norm"]),
-        "judge": f"text classifier by {judge['kind']}, accuracy {number(judge['accuracy'], 2)}"
-        f" on held-out groups of {number(judge['trained_on'])} texts{reliable}",
+        "judge": _judged_by(card["judge"]),
         "samples to select, tune and report": ", ".join(
             number(len(card["splits"][part])) for part in ("select", "tune", "report")
         ),
@@ -204,3 +254,12 @@ def how_it_was_made(card: Card) -> list[tuple[str, str]]:
     facts |= {f"seed of {name}": str(seed) for name, seed in card["seeds"].items()}
     facts |= {f"asked: {name}": json.dumps(value) for name, value in card["settings"].items()}
     return [(name.replace("_", " "), str(fact)) for name, fact in facts.items()]
+
+
+def _judged_by(judge: Mapping[str, Any]) -> str:
+    accuracy, reliable = number(judge["accuracy"], 2), "" if judge["reliable"] else ", not reliable"
+    if "measured_on" in judge:
+        of = f"on {number(judge['measured_on'])} completions; asked for: {judge['criterion']}"
+    else:
+        of = f"on held-out groups of {number(judge['trained_on'])} texts"
+    return f"{judge_name(judge)}, accuracy {accuracy}{reliable} {of}"

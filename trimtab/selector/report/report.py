@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from trimtab.errors import VectorError
 from trimtab.model.features.descriptions import visible
-from trimtab.selector.folder import CARD, TABLES, read_card, tables
+from trimtab.selector.folder import CARD, OPTIONAL, TABLES, read_card, tables
 from trimtab.selector.intervals import Estimate
 from trimtab.selector.report import contents, figures
 from trimtab.selector.report.numbers import estimate, number, places
@@ -56,7 +56,7 @@ def reply_to_show(folder: Path) -> dict[str, str] | None:
 
 def _frames(folder: Path) -> dict[str, pl.DataFrame]:
     files = tables(folder)
-    missing = [name for name in TABLES if name not in files and name != "features"]
+    missing = [name for name in TABLES if name not in files and name not in OPTIONAL]
     if missing:
         raise VectorError(
             f"{folder} lacks {missing[0]}.parquet, which its report needs; put it back, or run "
@@ -81,6 +81,9 @@ def _shown(folder: Path, card: dict[str, Any], frames: dict[str, pl.DataFrame]) 
         "folder": folder.name,
         "sentence": found(card),
         "rows": contents.comparison(card),
+        "judge": contents.judge_name(card["judge"]),
+        "second": contents.second_opinion(card["judge"]),
+        "disagreed": contents.disagreed(frames.get("judged")),
         "surrogates": contents.surrogates(card),
         "target": contents.SURROGATES.get(card["target"]["name"], card["target"]["name"]),
         "origin": next(iter(frames["candidates"].filter("chosen")["origin"]), None),

@@ -72,13 +72,17 @@ def _written(card: Mapping[str, Any]) -> str:
         return (
             f"Behaviour rates mean nothing here, because the judge of replies is not reliable "
             f"(accuracy {number(judge['accuracy'], 2)}), so nothing is claimed about what the "
-            "model writes under it, nor that it beats the controls there."
+            f"model writes under it, nor that it beats the controls there{_way_out(judge)}."
         )
     rate = Estimate(**held_out["behavior_rate"])
     beside = f"{_beside(card, 'unsteered')} and {_beside(card, 'dense_mean_difference')}"
     sentence = f"Its replies show the behaviour at a rate of {estimate(rate)}, {beside}"
     against = _against_random(card)
     return f"{sentence}; {against}." if against else f"{sentence}."
+
+
+def _way_out(judge: Mapping[str, Any]) -> str:
+    return f"; {judge['way_out']}" if judge.get("way_out") else ""
 
 
 def _beside(card: Mapping[str, Any], control: str) -> str:

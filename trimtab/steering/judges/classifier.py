@@ -1,6 +1,6 @@
-"""Does a text show the behaviour? A classifier trained on the pairs' own completions.
+"""A text classifier, trained on the pairs' own completions, as a judge.
 
-Two ways to look at a text, the first that is reliable is used:
+Two ways to look at a text, the first that is reliable is used; the other is a second opinion:
 
 - `words`: TF-IDF of words and letter groups, which knows nothing of the model.
 - `reading`: the unsteered model reads the bare text, without its prompt, and the mean of its
@@ -11,7 +11,7 @@ Two ways to look at a text, the first that is reliable is used:
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,8 +29,7 @@ from trimtab.model.language_model import LanguageModel
 from trimtab.model.pooling import mean_residuals
 from trimtab.model.render import render
 from trimtab.pairs import Sample
-
-RELIABLE_ACCURACY = 0.85  # below it a run says that its classifier cannot judge
+from trimtab.steering.judges.judge import RELIABLE_ACCURACY, Conversations
 
 Kind = Literal["words", "reading"]
 
@@ -72,8 +71,52 @@ class BehaviorClassifier:
         return shown
 
 
-def train_classifier(samples: Sequence[Sample], model: LanguageModel) -> BehaviorClassifier:
+@dataclass(frozen=True, eq=False)
+class TextJudge:
+    """Judges replies by a text classifier alone, whatever they answer."""
+
+    classifier: BehaviorClassifier
+    way_out: str = (
+        "let a language model judge (--judge-model and --judge-url), or ask open questions of "
+        "another kind (--questions)"
+    )
+
+    @property
+    def name(self) -> str:
+        """Says by what it judges."""
+        return f"text classifier by {self.classifier.kind}"
+
+    @property
+    def accuracy(self) -> float:
+        """The classifier's, cross-validated."""
+        return self.classifier.accuracy
+
+    @property
+    def reliable(self) -> bool:
+        """Whether the accuracy suffices."""
+        return self.classifier.reliable
+
+    def shows(self, conversations: Conversations, replies: Sequence[str]) -> NDArray[np.bool_]:
+        """Return whether each reply shows the behaviour, `(n,)`; conversations are not read."""
+        assert len(conversations) == len(replies)
+        return self.classifier.shows(replies)
+
+
+def other_kind(kind: Kind) -> Kind:
+    """Return the other way to look at a text."""
+    (other,) = set(get_args(Kind)) - {kind}
+    return other  # type: ignore[no-any-return]
+
+
+def train_classifier(
+    samples: Sequence[Sample], model: LanguageModel, kind: Kind | None = None
+) -> BehaviorClassifier:
     """Train on the completions of `samples`: by words if that is reliable, else the better way.
+
+    Args:
+        samples: pairs or unpaired texts, with their groups.
+        model: reads texts, where words do not do.
+        kind: train this one instead of choosing.
 
     Raises:
         SelectionError: one side has no completion, or no group can be held out without losing one.
@@ -90,12 +133,14 @@ def train_classifier(samples: Sequence[Sample], model: LanguageModel) -> Behavio
             "the behaviour's text classifier needs completions of both sides in two groups or more"
         )
     best: BehaviorClassifier | None = None
-    for kind, pipeline in _pipelines().items():
-        looked_at = _look(kind, model, texts)
+    for tried, pipeline in _pipelines().items():
+        if kind not in (None, tried):
+            continue
+        looked_at = _look(tried, model, texts)
         accuracy = _accuracy(pipeline, looked_at, np.array(labels), folds)
         if best is None or accuracy > best.accuracy:
             fitted = pipeline.fit(looked_at, labels)
-            best = BehaviorClassifier(kind, fitted, model, accuracy, len(texts))
+            best = BehaviorClassifier(tried, fitted, model, accuracy, len(texts))
         if best.reliable:
             break
     assert best is not None

@@ -7,8 +7,8 @@ import torch
 from trimtab.errors import SelectionError
 from trimtab.model.language_model import LanguageModel
 from trimtab.pairs import Sample
-from trimtab.steering import classifier as module
-from trimtab.steering.classifier import BehaviorClassifier, train_classifier
+from trimtab.steering.judges import classifier as module
+from trimtab.steering.judges.classifier import BehaviorClassifier, train_classifier
 
 TOPICS = ["bread", "locks", "rivers", "taxes", "horses", "paint", "glass", "wine", "maps", "bees"]
 

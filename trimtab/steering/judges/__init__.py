@@ -1,0 +1,1 @@
+"""Does a reply show the behaviour? Judges are interchangeable, one file each."""

@@ -1,0 +1,170 @@
+"""Asking a language model behind an OpenAI-compatible endpoint, many questions at a time.
+
+The key is read from the environment and goes nowhere but into requests.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from trimtab.errors import JudgeError
+from trimtab.model.features.descriptions import visible
+
+KEY = "OPENAI_API_KEY"
+AT_ONCE = 8  # requests under way
+RETRIES = 4  # of a request that timed out, was throttled or found a server at fault
+SECONDS = 120.0  # for one answer
+OPTIONS = {"temperature": 0, "max_tokens": 1024}  # room for a model that thinks before it answers
+FILTERED = "(the endpoint's filter gave no answer)"
+MOST_SAID = 300  # letters of an endpoint's own words in an error
+
+Remember = Callable[[tuple[Any, ...], Callable[[], Any]], Any]
+"""Returns what a key was measured as before, or measures it and keeps it; see `Journal.once`."""
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where a language model that judges is found.
+
+    Attributes:
+        model: its name there.
+        url: what comes before `/chat/completions`, such as `http://localhost:8000/v1`.
+        criterion: what shows the behaviour, in words; None leaves it to the behaviour's name and
+            examples.
+
+    Raises:
+        JudgeError: the URL is none, or holds what belongs into the key's variable.
+    """
+
+    model: str
+    url: str
+    criterion: str | None = None
+
+    def __post_init__(self) -> None:
+        try:
+            parts = urlsplit(self.url)
+            whole = parts.scheme in ("http", "https") and bool(parts.hostname)
+            _ = parts.port
+        except ValueError:
+            whole = False
+        if not whole:
+            raise JudgeError(f"--judge-url {self.url!r} is no URL such as http://localhost:8000/v1")
+        if parts.username is not None or parts.query:  # URLs are stored and shown, keys are not
+            raise JudgeError(
+                f"--judge-url may hold neither user, password nor query: put the key into {KEY}"
+            )
+
+    @property
+    def host(self) -> str:
+        """Host and port."""
+        return urlsplit(self.url).netloc
+
+
+class Connection:
+    """Asks a model questions and remembers the answers.
+
+    Args:
+        endpoint: where the model is.
+        remember: keeps question and answer under a key, so that neither is asked nor paid twice.
+
+    Raises:
+        JudgeError: the library that asks is not installed.
+    """
+
+    def __init__(self, endpoint: Endpoint, remember: Remember) -> None:
+        try:
+            import openai
+        except ImportError:
+            raise JudgeError(
+                "a judge behind an endpoint needs the openai library: pip install 'trimtab[judge]'"
+            ) from None
+        self.endpoint = endpoint
+        self._remember = remember
+        self._key = os.environ.get(KEY)
+        self._options: dict[str, Any] = dict(OPTIONS)
+        self._client: Any = openai.OpenAI(
+            api_key=self._key or "none",  # the library wants one; a local server does not
+            base_url=endpoint.url,
+            max_retries=RETRIES,
+            timeout=SECONDS,
+        )
+
+    def ask(self, prompts: Sequence[str]) -> list[str]:
+        """Return the answer to every prompt; the same prompt is asked once.
+
+        Raises:
+            JudgeError: the endpoint cannot be reached or refuses; what was answered is kept.
+        """
+        different = list(dict.fromkeys(prompts))
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            answers = dict(zip(different, pool.map(self._once, different), strict=True))
+        return [answers[prompt] for prompt in prompts]
+
+    def _once(self, prompt: str) -> str:
+        def measure() -> dict[str, str]:
+            return {"prompt": prompt, "answer": self._complete(prompt)}
+
+        key = ("judge", self.endpoint.url, self.endpoint.model, prompt)
+        answer: str = self._remember(key, measure)["answer"]
+        return answer
+
+    def _complete(self, prompt: str) -> str:
+        import openai
+
+        options = self._options
+        try:
+            completion = self._client.chat.completions.create(
+                model=self.endpoint.model,
+                messages=[{"role": "user", "content": prompt}],
+                **options,
+            )
+        except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
+            refused = {option for option in options if option in str(error)}
+            if refused:  # reasoning models take neither a temperature nor this name of the limit
+                self._options = {k: v for k, v in self._options.items() if k not in refused}
+                return self._complete(prompt)
+            if error.code == "content_filter":
+                return FILTERED
+            raise self._explained(error) from error
+        except openai.OpenAIError as error:
+            raise self._explained(error) from error
+        choices = getattr(completion, "choices", None)
+        if not choices:
+            raise JudgeError(
+                f"{self.endpoint.url} answers, but not as a chat endpoint: {self._way}"
+            )
+        return choices[0].message.content or ""
+
+    @property
+    def _way(self) -> str:
+        return "check --judge-url, which ends where /chat/completions would follow, often in /v1"
+
+    def _explained(self, error: Exception) -> JudgeError:
+        import openai
+
+        url, model = self.endpoint.url, self.endpoint.model
+        if isinstance(error, openai.APIConnectionError):
+            why = self._said(error.__cause__ or error)
+            return JudgeError(f"the judge at {url} cannot be reached ({why}): {self._way}")
+        if isinstance(error, openai.AuthenticationError | openai.PermissionDeniedError):
+            key = f"does not accept the key in {KEY}" if self._key else f"wants a key: set {KEY}"
+            return JudgeError(f"the judge at {url} {key}")
+        if isinstance(error, openai.NotFoundError):
+            return JudgeError(
+                f"{url} knows no model {model!r} ({self._said(error)}): check --judge-model; or "
+                f"{self._way}"
+            )
+        return JudgeError(
+            f"the judge {model!r} at {url} refused: {self._said(error)}. What it answered is kept; "
+            "the same command goes on from there"
+        )
+
+    def _said(self, error: BaseException) -> str:
+        """What the endpoint says, as one line that obeys no terminal and holds no key."""
+        said = str(error).strip()
+        if self._key:
+            said = said.replace(self._key, "…")
+        return visible(said[:MOST_SAID])
