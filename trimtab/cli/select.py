@@ -8,8 +8,10 @@ import typer
 from trimtab.cli.group import example
 from trimtab.cli.options import BudgetOption, DeviceOption, JsonOption, SeedOption, TrialsOption
 from trimtab.cli.printing import print_card
+from trimtab.selector.surrogates import TARGETS
 
 app = typer.Typer()
+NAMES = [name.replace("_", "-") for name in TARGETS]
 
 
 @app.command(
@@ -32,7 +34,8 @@ def select(
         float, typer.Option(min=0.0, help="Share of the full effect that must be kept.")
     ] = 0.95,
     target: Annotated[
-        str | None, typer.Option(help="Force a surrogate: dataset or own_replies.")
+        str | None,
+        typer.Option(help=f"Aim at this instead of letting the run choose: {', '.join(NAMES)}."),
     ] = None,
     trials: TrialsOption = 24,
     seed: SeedOption = 0,
@@ -43,8 +46,8 @@ def select(
 
     An interrupted run resumes when it is called again.
     """
-    if target not in (None, "dataset", "own_replies"):
-        raise typer.BadParameter("must be dataset or own_replies", param_hint="--target")
+    if target not in (None, *NAMES):
+        raise typer.BadParameter(f"must be one of {', '.join(NAMES)}", param_hint="--target")
     from trimtab.pairs import read_questions
     from trimtab.store import open_store
 
@@ -64,7 +67,7 @@ def select(
             budget=budget,
             tolerance=tolerance,
             trials=trials,
-            target=target,  # type: ignore[arg-type]
+            target=None if target is None else target.replace("-", "_"),
         ),
     )
     print_card(card, out, json_)

@@ -72,8 +72,15 @@ class BehaviorClassifier:
         return shown
 
 
-def train_classifier(samples: Sequence[Sample], model: LanguageModel) -> BehaviorClassifier:
+def train_classifier(
+    samples: Sequence[Sample], model: LanguageModel, kind: Kind | None = None
+) -> BehaviorClassifier:
     """Train on the completions of `samples`: by words if that is reliable, else the better way.
+
+    Args:
+        samples: pairs or unpaired texts, with their groups.
+        model: reads texts, where words do not do.
+        kind: train this one instead of choosing.
 
     Raises:
         SelectionError: one side has no completion, or no group can be held out without losing one.
@@ -90,12 +97,14 @@ def train_classifier(samples: Sequence[Sample], model: LanguageModel) -> Behavio
             "the behaviour's text classifier needs completions of both sides in two groups or more"
         )
     best: BehaviorClassifier | None = None
-    for kind, pipeline in _pipelines().items():
-        looked_at = _look(kind, model, texts)
+    for tried, pipeline in _pipelines().items():
+        if kind not in (None, tried):
+            continue
+        looked_at = _look(tried, model, texts)
         accuracy = _accuracy(pipeline, looked_at, np.array(labels), folds)
         if best is None or accuracy > best.accuracy:
             fitted = pipeline.fit(looked_at, labels)
-            best = BehaviorClassifier(kind, fitted, model, accuracy, len(texts))
+            best = BehaviorClassifier(tried, fitted, model, accuracy, len(texts))
         if best.reliable:
             break
     assert best is not None
