@@ -112,7 +112,9 @@ def _attribution_row(name: str, folder: Path) -> dict[str, str]:
             )
         hits = recall.filter(pl.col("estimator") == estimator)
         if not hits.is_empty():
-            row[f"recall {estimator.replace('_', ' ')}"] = f"{hits['recall'].mean():.2f}"
+            row[f"recall {estimator.replace('_', ' ')}"] = (
+                f"{float(hits['recall'].to_numpy().mean()):.2f}"
+            )
     return row
 
 

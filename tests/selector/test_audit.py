@@ -72,7 +72,7 @@ def test_a_score_without_a_ranking_is_none_and_says_why() -> None:
     constant = lds(np.zeros(20), effects)
     assert constant.value is None and constant.reason is not None
     few = lds(np.arange(5.0), effects[:5])
-    assert few.value is None and few.reason is not None and "10 subsets" in few.reason
+    assert few.value is None and few.reason is not None and "10 vectors" in few.reason
 
 
 @settings(max_examples=20, deadline=None)
@@ -98,6 +98,11 @@ def test_the_ceiling_is_one_where_pairs_agree_and_nothing_where_they_are_noise()
     assert half.low < half.value < half.high
     assert half.value == pytest.approx(8 / 9, abs=0.1)  # signal 1, noise 1 / 8
     assert ceiling(truth, ["one"]).value is None
+
+
+def test_a_ceiling_of_effects_that_are_all_the_same_is_none() -> None:
+    found = ceiling(np.ones((12, 8)), EIGHT)
+    assert found.value is None and found.reason is not None
 
 
 def test_dropping_the_top_costs_more_than_dropping_at_random(parts: Parts) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from trimtab.errors import VectorError
 from trimtab.selector.report import render_report, reply_to_show
+from trimtab.selector.report.aim import aimed
 from trimtab.selector.report.contents import side_by_side, sizes, strongest, surrogates
 
 N_SAMPLES, KEPT, FEATURES = 40, 3, (7, 1042)
@@ -72,12 +73,25 @@ def a_card(*, sae: bool, questions: int, reliable: bool) -> dict[str, Any]:
         "behavior_rate_beyond": beyond,
         "anti_steerable_fraction": {"before": some(0.2), "after": some(0.15)},
         "target": {
-            "name": "dataset",
-            "rank_correlation": 0.8 if reliable else None,
+            "name": "dataset", "trusted": "dataset",
+            "rank_correlation": some(0.8) if reliable else none("nothing can judge"),
+            "ceiling": some(0.9) if reliable else none("nothing can judge"),
+            "surrogates": {"dataset": some(0.8), "own_replies": some(-1.0)} if reliable else {},
+            "mixture": None,
+            "history": [
+                {"at": at, "vectors": n, "target": target, "why": why,
+                 "own_replies_under": "v0",
+                 "rank_correlation": {"dataset": 0.8, "own_replies": None}}
+                for at, n, target, why in (
+                    ("start", 3, "own_replies", None),
+                    ("after pruning", 4, "dataset", "own replies have come apart"),
+                )
+            ] if reliable else [],
             "panel": [
-                {"vector": f"v{i}", "behavior_rate": i / 4, "dataset": i**2, "own_replies": -i}
+                {"vector": f"v{i}", "at": "start", "behavior_rate": i / 4, "dataset": i**2,
+                 "own_replies": -i}
                 for i in range(4)
-            ],
+            ] if reliable else [],
         },
         "finalists": [
             {"origin": "trial 3", "samples": 3, "features": 2 if sae else None,
@@ -398,14 +412,35 @@ def test_samples_for_are_the_most_useful_and_samples_against_pull_the_wrong_way(
     assert worst == []
 
 
-def test_a_surrogate_that_ranks_backwards_has_a_negative_rank_correlation(tmp_path: Path) -> None:
-    card = json.loads((export(tmp_path / "v") / "card.json").read_text())
+def test_what_the_run_aimed_at_is_said_with_its_rank_correlation_and_its_changes(
+    tmp_path: Path,
+) -> None:
+    folder = export(tmp_path / "v")
+    card = json.loads((folder / "card.json").read_text())
     dataset, own_replies = surrogates(card)
-    assert dataset.rank_correlation == pytest.approx(1)
-    assert own_replies.rank_correlation == pytest.approx(-1)
     assert (dataset.chosen, own_replies.chosen) == (True, False)
-    card["judge"]["reliable"] = False
-    assert [surrogate.rank_correlation for surrogate in surrogates(card)] == [None, None]
+    assert dataset.rank_correlation.value == 0.8
+    said = aimed(card)
+    assert "the margin on the samples’ completions, whose rank correlation" in said
+    assert "over 4 unlike vectors is 0.80" in said
+    assert "reliable to 0.90" in said
+    assert "changed after pruning: own replies have come apart." in said
+    assert "as was asked" not in said
+    page = rendered(folder).text
+    assert "after pruning" in page
+    assert "the margin on the samples’ completions, whose rank correlation" in page
+
+
+def test_a_rank_correlation_that_is_low_or_unknown_is_said_to_be_so() -> None:
+    unknown = a_card(sae=True, questions=8, reliable=False)
+    assert "; nothing can judge." in aimed(unknown)
+    low = a_card(sae=True, questions=8, reliable=True)
+    low["target"]["rank_correlation"] = none("") | {"value": 0.2, "low": -0.1, "high": 0.4}
+    assert "too little to rely on" in aimed(low)
+    low["target"]["name"], low["settings"]["target"] = "behavior_rate", "behavior_rate"
+    said = aimed(low)
+    assert "too little" not in said
+    assert "the behaviour rate itself, as was asked, along the gradient of the margin" in said
 
 
 def test_candidates_are_sized_by_samples_times_features(tmp_path: Path) -> None:

@@ -58,6 +58,8 @@ def test_a_study_goes_on_where_it_stopped(pools: dict[str, Parts], tmp_path: Pat
     assert len(first.asked) == len(three) > 0
     assert len(second.asked) == len(six) - len(three) > 0
     assert six[: len(three)] == three
+    assert run(second, tmp_path / "study", 3) == three  # what it had at three trials
+    assert len(second.asked) == len(six) - len(three)
     done = Meter(pools)
     assert run(done, tmp_path / "study", 6) == six
     assert done.asked == []

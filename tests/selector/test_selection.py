@@ -37,7 +37,7 @@ WORDS = (
     "think", "should", "rather", "course", "quick", "brown",
     "lazy", "answer", "agree", "fox", "dog", "help",
 )  # fmt: skip
-SETTINGS = Settings(trials=2, max_new_tokens=4)
+SETTINGS = Settings(trials=2, panel=12, max_new_tokens=4)
 CHANGING = ("created_at", "seconds")  # what two runs of the same may differ in
 POINT = HookPoint(1, "hook_resid_post")
 CONTROLS = {
@@ -385,7 +385,8 @@ class Stop(Exception):
 
 
 @pytest.mark.parametrize(
-    "stage", ["what the surrogates", "pruning features", "searching", "control"]
+    "stage",
+    ["what the panel", "what the surrogates", "pruning features", "what the model", "control"],
 )
 def test_an_interrupted_run_resumes_and_ends_with_the_same_card(
     stage: str,
@@ -399,7 +400,8 @@ def test_an_interrupted_run_resumes_and_ends_with_the_same_card(
 
     def say(what: str, done: int, total: int) -> None:
         heard.append(what)
-        if sum(h.startswith(stage) for h in heard) == 2 or stage == what == "pruning features":
+        times = 1 if stage in ("pruning features", "what the model") else 2
+        if sum(h.startswith(stage) for h in heard) == times:
             raise Stop
 
     work = tmp_path / "work"
@@ -577,6 +579,7 @@ def test_unpaired_raw_texts_go_the_whole_way(
     assert card["held_out"]["behavior_rate"]["value"] is None
     assert card["held_out"]["effect"]["value"] is not None
     assert card["target"]["name"] == "dataset"
+    assert card["target"]["panel"] == []
     assert card["controls"]["prompting"]["effect"]["value"] is None
 
 
@@ -595,7 +598,7 @@ def test_single_letter_answers_go_the_whole_way(
     assert card["judge"]["reliable"] is False
     assert "--judge-model" in card["judge"]["way_out"]
     assert "--questions" in found(card)
-    assert card["target"]["rank_correlation"] is None
+    assert card["target"]["rank_correlation"]["value"] is None
     assert card["held_out"]["effect"]["value"] is not None
 
 
@@ -607,6 +610,32 @@ def test_where_first_words_agree_the_lexical_control_is_null_with_the_reason(
         assert estimate["value"] is None
         assert "first words" in estimate["reason"]
     assert all("pruned" in finalist["origin"] for finalist in card["finalists"])
+
+
+def test_the_card_holds_the_targets_panel_and_history(exported: Path) -> None:
+    target = read_card(exported)["target"]
+    assert is_estimate(target["rank_correlation"])
+    assert is_estimate(target["ceiling"])
+    assert len(target["panel"]) > 12  # the best after pruning and after the search joined it
+    start = [row for row in target["panel"] if row["at"] == "start"]
+    assert len(start) == 12
+    assert target["history"][0]["at"] == "start"
+    assert {row["at"] for row in target["panel"]} == {row["at"] for row in target["history"]}
+    for row in target["panel"]:
+        assert 0 <= row["behavior_rate"] <= 1
+        assert set(target["surrogates"]) <= set(row)
+        assert {"dataset", "projection"} <= set(row)
+
+
+def test_the_behaviour_rate_itself_can_be_the_target(
+    whole_run: Callable[..., dict[str, Any]], store: Store, tiny_sae: SAE
+) -> None:
+    settings = replace(SETTINGS, target="behavior_rate")
+    card = whole_run(store, "refusal", tiny_sae, settings)
+    assert card["target"]["name"] == "behavior_rate"
+    assert card["target"]["trusted"] in card["target"]["surrogates"]
+    rates = {row["effect"] for row in card["finalists"]}
+    assert all(abs(6 * rate - round(6 * rate)) < 1e-6 for rate in rates)  # shares of six prompts
 
 
 def test_an_unknown_behaviour_is_refused_with_the_known_ones(
@@ -655,8 +684,10 @@ def test_the_search_sees_only_what_select_holds(
         assert list(pool.sample_ids) == selection.material.splits.select
         matrix = store.matrix("refusal")
         assert len(pool.residual) < len(matrix.residual)
-    measured_on = {sample.id for sample in selection.target.margin.samples}
+    measured_on = {sample.id for sample in selection.target.ground.tune}
     assert measured_on <= set(selection.material.splits.tune)
+    shown = {sample.id for sample in selection.target.ground.examples}
+    assert shown <= set(selection.material.splits.select)
     reported_on = {sample.id for sample in selection.held_out.margin.samples}
     assert reported_on == set(selection.material.splits.report)
     np.testing.assert_allclose(

@@ -165,6 +165,40 @@ def test_the_gradient_is_that_of_finite_differences(
     assert gradient.norm() > 0.02
 
 
+def test_a_weighted_gradient_is_that_of_the_weighted_effects(tiny_model: LanguageModel) -> None:
+    margin = Margin(tiny_model, PAIRS, POINT)
+    over = np.array([0.5, -1.0, 0.0, 2.0])
+    gradient = margin.gradient(DIRECTION, over)
+    alone = [margin.gradient(DIRECTION, one) for one in np.eye(4)]
+    expected = sum(float(w) * g for w, g in zip(over, alone, strict=True))
+    torch.testing.assert_close(gradient, expected, atol=1e-5, rtol=1e-4)
+    assert torch.allclose(margin.gradient(DIRECTION, np.full(4, 0.25)), margin.gradient(DIRECTION))
+
+
+@pytest.mark.parametrize("positions", POSITIONS)
+def test_a_cap_counts_the_first_tokens_of_a_completion_alone(
+    tiny_model: LanguageModel, positions: Positions
+) -> None:
+    vector = SteeringVector(DIRECTION, POINT, positions)
+    capped = Margin(tiny_model, PAIRS, POINT, positions=positions, max_tokens=2)
+    expected = []
+    for one in PAIRS:
+        for _, text in one.sides:
+            row = render(tiny_model, one.messages, text)
+            ids = torch.tensor([row.ids])
+            with torch.no_grad(), steered(tiny_model, vector, prompt_length=row.n_prompt):
+                logprobs = (
+                    tiny_model.module(input_ids=ids, use_cache=False).logits[0].log_softmax(-1)
+                )
+            end = min(row.n_prompt + 2, len(row.ids))
+            own = [float(logprobs[i - 1, row.ids[i]]) for i in range(row.n_prompt, end)]
+            expected.append(sum(own) if one.single_letter else sum(own) / len(own))
+    np.testing.assert_allclose(capped.scores(vector.edit(1.0)), expected, atol=1e-4)
+    whole = Margin(tiny_model, PAIRS, POINT, positions=positions, max_tokens=1000)
+    np.testing.assert_allclose(whole.base, Margin(tiny_model, PAIRS, POINT).base, atol=1e-5)
+    assert np.abs(capped.base - whole.base).max() > 0.01
+
+
 def test_the_gradient_leaves_its_argument_and_the_model_without_gradients(
     tiny_model: LanguageModel,
 ) -> None:

@@ -24,6 +24,7 @@ def print_card(card: Mapping[str, Any], folder: Path, as_json: bool) -> None:
     from trimtab.model.features.card import feature_table
     from trimtab.selector.described import labelled_features
     from trimtab.selector.report import found, reply_to_show
+    from trimtab.selector.report.aim import aimed
 
     table = Table("vector", "held-out effect, nats per token", "behaviour rate")
     rows = {"minimal": card["held_out"], **card["controls"]}
@@ -32,7 +33,7 @@ def print_card(card: Mapping[str, Any], folder: Path, as_json: bool) -> None:
             name.replace("_", " "), _interval(row["effect"]), _interval(row["behavior_rate"])
         )
     Console().print(table)
-    typer.echo(found(card))
+    typer.echo(f"{found(card)} {aimed(card)}")
     labelled = labelled_features(folder).head(SHOWN_FEATURES)
     if labelled.height:
         Console().print(feature_table(labelled.to_dicts()))

@@ -8,8 +8,10 @@ import typer
 from trimtab.cli.group import example
 from trimtab.cli.options import BudgetOption, DeviceOption, JsonOption, SeedOption, TrialsOption
 from trimtab.cli.printing import print_card
+from trimtab.selector.surrogates import TARGETS
 
 app = typer.Typer()
+NAMES = [name.replace("_", "-") for name in TARGETS]
 
 
 @app.command(
@@ -34,7 +36,8 @@ def select(
         float, typer.Option(min=0.0, help="Share of the full effect that must be kept.")
     ] = 0.95,
     target: Annotated[
-        str | None, typer.Option(help="Force a surrogate: dataset or own_replies.")
+        str | None,
+        typer.Option(help=f"Aim at this instead of letting the run choose: {', '.join(NAMES)}."),
     ] = None,
     judge_model: Annotated[
         str | None,
@@ -61,8 +64,8 @@ def select(
     """
     if (judge_model is None) != (judge_url is None) or (judge_criterion and judge_model is None):
         raise typer.BadParameter("--judge-model and --judge-url go together", param_hint="--judge")
-    if target not in (None, "dataset", "own_replies"):
-        raise typer.BadParameter("must be dataset or own_replies", param_hint="--target")
+    if target not in (None, *NAMES):
+        raise typer.BadParameter(f"must be one of {', '.join(NAMES)}", param_hint="--target")
     from trimtab.pairs import read_questions
     from trimtab.steering.judges.endpoint import Endpoint
     from trimtab.store import open_store
@@ -86,7 +89,7 @@ def select(
             budget=budget,
             tolerance=tolerance,
             trials=trials,
-            target=target,  # type: ignore[arg-type]
+            target=None if target is None else target.replace("-", "_"),
             judge=judge,
         ),
     )

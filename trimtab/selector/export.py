@@ -316,11 +316,7 @@ def _card(
             for name, control in controls.items()
         },
         "anti_steerable_fraction": selection.anti_steerable,
-        "target": {
-            "name": selection.target.name,
-            "rank_correlation": selection.target.rank_correlation,
-            "panel": list(selection.target.panel),
-        },
+        "target": selection.target.to_json(),
         "finalists": list(selection.finalists),
         "judge": judges,
         "settings": asdict(selection.settings),

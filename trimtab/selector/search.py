@@ -101,14 +101,14 @@ def search(
     seed: int,
     say: Callable[[int, int], None] = lambda *_: None,
 ) -> list[Candidate]:
-    """Return every candidate that a study of `trials` trials measured, resuming the study's file.
+    """Return every candidate that a study's first `trials` trials measured, resuming its file.
 
     Args:
         pools: the parts to choose from, by pooling.
         gradient: `(d_model,)` of the target's effect.
         measure: effect of a (pooling, choice) on the target at equal damage.
         study_file: Optuna's journal; made when it is missing.
-        trials: how many trials the whole study has.
+        trials: how many trials the study has so far.
         seed: of the sampler.
         say: told (trials done, trials in all) after each.
     """
@@ -161,7 +161,7 @@ def search(
         study.optimize(objective, n_trials=1)
         say(number + 1, trials)
     candidates = []
-    for number, trial in enumerate(_finished(study)):
+    for number, trial in enumerate(_finished(study)[:trials]):
         if trial.state == TrialState.PRUNED:
             continue
         assert trial.values is not None

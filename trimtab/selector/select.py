@@ -3,7 +3,8 @@
 1. Split the pairs by group: `select` gives the parts, `tune` measures candidates, `report` proves.
 2. Calibrate the target: which surrogate ranks unlike vectors as their replies do.
 3. Prune samples, then features, keeping both curves; match few features to the gradient.
-4. Let Optuna tune the knobs around the rankers.
+4. Let Optuna tune the knobs around the rankers. After pruning, and at intervals of the search, see
+   whether the target still holds for the best so far; where it has changed, measure anew.
 5. Judge the replies of the best few on the prompts of `tune`, and take the smallest that holds up.
 6. Measure it on `report` and the open questions, beside its controls.
 
@@ -21,14 +22,7 @@ from torch import Tensor
 from trimtab.errors import VectorError
 from trimtab.model.hook_points import parse_hook_point
 from trimtab.selector.bench import Bench
-from trimtab.selector.candidates import (
-    judge,
-    matched_candidates,
-    prune_features,
-    prune_samples,
-    pruned_candidates,
-    smallest_that_holds,
-)
+from trimtab.selector.candidates import judge
 from trimtab.selector.controls import control_vectors, examples_to_show, lexical_vector
 from trimtab.selector.evaluate import (
     HeldOut,
@@ -39,12 +33,13 @@ from trimtab.selector.evaluate import (
     measure_prompting,
     measure_unsteered,
 )
+from trimtab.selector.exploration import explore
 from trimtab.selector.journal import Journal
 from trimtab.selector.material import Material, gather
 from trimtab.selector.parts import Choice, compose
 from trimtab.selector.pruning import CurvePoint
-from trimtab.selector.search import Candidate, search
-from trimtab.selector.target import Target, TargetName, choose_target
+from trimtab.selector.search import Candidate
+from trimtab.selector.target import Ground, Target, choose_target
 from trimtab.steering.damage import Damage
 from trimtab.steering.judges.classifier import train_classifier
 from trimtab.steering.judges.endpoint import Endpoint
@@ -71,7 +66,9 @@ class Settings:
         budget: damage that every vector is scaled to, KL in nats per token on neutral text.
         tolerance: share of what the dense vector does that must be kept.
         trials: of the Optuna study; 0 leaves it out.
-        target: force a surrogate instead of letting the run choose.
+        target: aim at this instead of letting the run choose; a name in
+            `trimtab.selector.surrogates.TARGETS`.
+        panel: how many unlike vectors the target is calibrated on.
         poolings: poolings that the search may choose among; the first is pruned.
         shares: of the groups that go to select, tune and report.
         max_new_tokens: length of generated replies.
@@ -82,7 +79,8 @@ class Settings:
     budget: float = 0.1
     tolerance: float = 0.95
     trials: int = 24
-    target: TargetName | None = None
+    target: str | None = None
+    panel: int = 24
     poolings: tuple[str, ...] = ("mean", "last")
     shares: tuple[float, float, float] = (0.5, 0.25, 0.25)
     max_new_tokens: int = 32
@@ -165,50 +163,37 @@ def select(
     bench = _bench(store, model, behavior, material, work, questions, settings)
     if not bench.judge.reliable:
         say(cannot_judge(bench.judge), 0, 0)
-    conversations = material.prompts
+    dense = compose(parts, Choice(tuple(range(parts.n_samples))))
+    ground = Ground(bench, dense, material.tune, material.prompts, material.select)
     target = choose_target(
-        bench,
+        ground,
         parts,
-        list(material.tune),
-        conversations,
         forced=settings.target,
+        count=settings.panel,
         seed=settings.seed,
         say=lambda what: say(what, 0, 0),
     )
 
-    def effect(choice: Choice, pooling: str = pooling) -> float:
-        return target.effect(bench, compose(material.pools[pooling], choice))
-
-    dense = compose(parts, Choice(tuple(range(parts.n_samples))))
-    dense_effect = target.effect(bench, dense)
-    say("pruning samples", 0, 0)
-    sample_curve = prune_samples(parts, target, effect, dense_effect)
-    kept = smallest_that_holds(sample_curve, settings.tolerance)
-    feature_curve: list[CurvePoint] = []
-    matched: list[Candidate] = []
-    if parts.features is not None:
-        say("pruning features", 0, 0)
-        feature_curve = prune_features(parts, target, effect, dense_effect, kept)
-        say("matching features", 0, 0)
-        matched = matched_candidates(pooling, parts, target, effect, kept)
-    found = search(
+    explored = explore(
+        target,
         material.pools,
-        target.gradient,
-        lambda pooling, choice: effect(choice, pooling),
-        work / "study.journal",
+        pooling,
+        dense,
+        work,
+        tolerance=settings.tolerance,
         trials=settings.trials,
         seed=settings.seed,
-        say=lambda done, trials: say("searching", done, trials),
+        say=say,
     )
-    candidates = pruned_candidates(pooling, sample_curve, feature_curve, kept) + matched + found
+    target = explored.target
     say("judging the finalists' replies", 0, 0)
     chosen, finalists = judge(
         bench,
         material.pools,
-        candidates,
+        explored.candidates,
         dense,
-        dense_effect,
-        conversations,
+        target.effect(dense),
+        material.prompts,
         tolerance=settings.tolerance,
     )
     direction = compose(material.pools[chosen.pooling], chosen.choice)
@@ -241,9 +226,9 @@ def select(
         material=material,
         bench=bench,
         target=target,
-        sample_curve=tuple(sample_curve),
-        feature_curve=tuple(feature_curve),
-        candidates=tuple(candidates),
+        sample_curve=tuple(explored.sample_curve),
+        feature_curve=tuple(explored.feature_curve),
+        candidates=tuple(explored.candidates),
         finalists=tuple(finalists),
         chosen=chosen,
         direction=direction,

@@ -33,6 +33,7 @@ class Margin:
         positions: which positions they touch.
         chat: render prompts through the chat template.
         system: system prompt, None for the template's own.
+        max_tokens: score no more than the first tokens of a completion; None scores all.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Margin:
         positions: Positions = "prompt_end",
         chat: bool = True,
         system: str | None = None,
+        max_tokens: int | None = None,
     ) -> None:
         self.samples = list(samples)
         rows: list[tuple[int, ...]] = []
@@ -54,7 +56,8 @@ class Margin:
         for index, sample in enumerate(self.samples):
             for side, text in sample.sides:
                 row = render(model, sample.messages, text, chat=chat, system=system)
-                rows.append(row.ids)
+                end = None if max_tokens is None else row.n_prompt + max_tokens
+                rows.append(row.ids[:end])
                 prompts.append(row.n_prompt)
                 self._owner.append(index)
                 letters.append(sample.single_letter)
@@ -95,16 +98,18 @@ class Margin:
         """Return the mean of `effects`."""
         return float(self.effects(change).mean())
 
-    def gradient(self, at: Tensor) -> Tensor:
+    def gradient(self, at: Tensor, over: NDArray[np.float64] | None = None) -> Tensor:
         """Return the gradient of `mean_effect` by the vector that is added, `(d_model,)` float32.
 
         Args:
             at: the vector `(d_model,)` at which it is taken, zero for the unsteered model.
+            over: of the sum of `effects` with these weights `(n_samples,)`, instead of their mean.
         """
+        shares = np.full(len(self.samples), 1 / len(self.samples)) if over is None else over
         vector = at.detach().to(self.replay.model.device, torch.float32).requires_grad_(True)
         total = torch.zeros_like(vector)
         weights = torch.tensor(
-            self._weights / len(self.samples), dtype=torch.float32, device=vector.device
+            self._weights * shares[self._owner], dtype=torch.float32, device=vector.device
         )
 
         def add(x: Tensor) -> Tensor:

@@ -49,6 +49,14 @@ def test_obvious_sets_are_told_apart(trained: BehaviorClassifier) -> None:
     assert probabilities[0] > 0.5 > probabilities[1]
 
 
+def test_the_other_kind_can_be_asked_for(
+    pairs: list[Sample], tiny_model: LanguageModel, trained: BehaviorClassifier
+) -> None:
+    other = train_classifier(pairs, tiny_model, "reading")
+    assert (trained.kind, other.kind) == ("words", "reading")
+    assert train_classifier(pairs, tiny_model, "words").accuracy == trained.accuracy
+
+
 def test_an_empty_reply_shows_nothing(trained: BehaviorClassifier) -> None:
     probabilities = trained.probability(["", "Sorry, I cannot help.", " \n\t"])
     assert probabilities[[0, 2]].tolist() == [0.0, 0.0]

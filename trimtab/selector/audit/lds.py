@@ -45,9 +45,9 @@ def lds(prediction: Floats, effects: Floats, *, seed: int = 0) -> Estimate:
     """
     measured = effects.mean(1)
     if len(measured) < MIN_SUBSETS:
-        return Estimate(None, reason=f"a rank correlation needs {MIN_SUBSETS} subsets or more")
+        return Estimate(None, reason=f"a rank correlation needs {MIN_SUBSETS} vectors or more")
     if np.ptp(prediction) == 0 or np.ptp(measured) == 0:
-        return Estimate(None, reason="all subsets are predicted, or measured, to be the same")
+        return Estimate(None, reason="all vectors are predicted, or measured, to be the same")
     draws = np.random.default_rng(seed).integers(len(measured), size=(RESAMPLES, len(measured)))
     found = spearman(prediction[draws], measured[draws])
     low, high = np.nanquantile(found, [0.025, 0.975])
@@ -70,10 +70,13 @@ def ceiling(effects: Floats, groups: Sequence[str], *, seed: int = 0) -> Estimat
     """
     names, index = np.unique(np.asarray(groups), return_inverse=True)
     if len(names) < 4 or len(effects) < MIN_SUBSETS:
-        return Estimate(None, reason=f"a ceiling needs 4 groups and {MIN_SUBSETS} subsets or more")
+        return Estimate(None, reason=f"a ceiling needs 4 groups and {MIN_SUBSETS} vectors or more")
     rng = np.random.default_rng(seed)
     one, other = _halves(effects, index, SPLITS, rng)
-    value = _whole(spearman(one, other).mean())
+    between = spearman(one, other)
+    if np.isnan(between).all():
+        return Estimate(None, reason="on half of the groups all vectors do the same")
+    value = _whole(np.asarray(np.nanmean(between)))
     one, other = _halves(effects, index, SPLIT_RESAMPLES, rng)
     drawn = rng.integers(len(effects), size=one.shape)
     found = spearman(*(np.take_along_axis(half, drawn, axis=1) for half in (one, other)))

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
-from scipy.stats import spearmanr
 
 from trimtab.errors import ModelError
 from trimtab.model.hook_points import parse_hook_point
 from trimtab.selector.intervals import Estimate
 from trimtab.selector.report.numbers import number
+from trimtab.selector.surrogates import SURROGATES
 
 Card = Mapping[str, Any]
 Row = dict[str, Any]
@@ -28,8 +28,6 @@ NAMES = {
     "prompting": "prompting",
 }
 SIDE_BY_SIDE = ("minimal", "unsteered", "dense_mean_difference")
-SURROGATES = {"dataset": "the samples’ completions", "own_replies": "the model’s own replies"}
-NOT_SURROGATES = ("vector", "behavior_rate")
 STRONGEST = 6  # samples shown for and against
 LARGEST = 15  # rows of the receipt
 DISAGREED, OF_ONE_VECTOR = 6, 2  # replies shown on which two judges disagree
@@ -72,32 +70,32 @@ class Surrogate:
 
     key: str
     effects: list[float]
-    rank_correlation: float | None
+    rank_correlation: Estimate
     chosen: bool
 
     @property
     def name(self) -> str:
-        """Its name as people write it."""
-        return SURROGATES.get(self.key, self.key.replace("_", " "))
+        """Its name in a table."""
+        return self.key.replace("_", " ")
+
+    @property
+    def meaning(self) -> str:
+        """What it is."""
+        return SURROGATES.get(self.key, self.name)
 
 
 def surrogates(card: Card) -> list[Surrogate]:
-    """Return the surrogates that the panel measured; no rank correlation without a judge."""
-    panel = card["target"]["panel"]
-    keys = [key for key in (panel[0] if panel else {}) if key not in NOT_SURROGATES]
-    rates = [row["behavior_rate"] for row in panel]
-    found = []
-    for key in keys:
-        effects = [row[key] for row in panel]
-        varied = len(set(rates)) > 1 and len(set(effects)) > 1
-        correlation = (
-            float(spearmanr(rates, effects).statistic)
-            if varied and card["judge"]["reliable"]
-            else None
+    """Return the surrogates that the panel measured."""
+    target = card["target"]
+    return [
+        Surrogate(
+            key,
+            [row[key] for row in target["panel"]],
+            Estimate(**found),
+            key == target["trusted"],
         )
-        chosen = key == card["target"]["name"]
-        found.append(Surrogate(key, effects, correlation, chosen))
-    return found
+        for key, found in target["surrogates"].items()
+    ]
 
 
 def curve(curves: pl.DataFrame, of: str) -> tuple[list[tuple[int, float]], bool]:

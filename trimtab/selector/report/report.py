@@ -14,6 +14,7 @@ from trimtab.model.features.descriptions import visible
 from trimtab.selector.folder import CARD, OPTIONAL, TABLES, read_card, tables
 from trimtab.selector.intervals import Estimate
 from trimtab.selector.report import contents, figures
+from trimtab.selector.report.aim import aimed
 from trimtab.selector.report.numbers import estimate, number, places
 from trimtab.selector.report.sentence import found
 
@@ -85,7 +86,7 @@ def _shown(folder: Path, card: dict[str, Any], frames: dict[str, pl.DataFrame]) 
         "second": contents.second_opinion(card["judge"]),
         "disagreed": contents.disagreed(frames.get("judged")),
         "surrogates": contents.surrogates(card),
-        "target": contents.SURROGATES.get(card["target"]["name"], card["target"]["name"]),
+        "aimed": aimed(card),
         "origin": next(iter(frames["candidates"].filter("chosen")["origin"]), None),
         "anti_steerable": {k: Estimate(**v) for k, v in card["anti_steerable_fraction"].items()},
         "faithfulness": Estimate(**card["held_out"]["faithfulness"]),

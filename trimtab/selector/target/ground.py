@@ -1,0 +1,74 @@
+"""What surrogates are measured on, and the truth that they are held against."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from trimtab.pairs import Sample
+from trimtab.selector.bench import Bench
+from trimtab.selector.material import Conversation
+from trimtab.steering.margin import Margin
+
+
+@dataclass(frozen=True, eq=False)
+class Ground:
+    """Samples and prompts that no vector is made of, and the dense vector of those that are.
+
+    Attributes:
+        bench: measures at equal damage, and generates.
+        dense: `(d_model,)`.
+        tune: samples that surrogates are measured on.
+        conversations: prompts that get the judged replies, each once.
+        examples: answered samples of other groups, to be shown where the model itself has to be
+            told what is meant.
+    """
+
+    bench: Bench
+    dense: Tensor
+    tune: tuple[Sample, ...]
+    conversations: tuple[Conversation, ...]
+    examples: tuple[Sample, ...] = ()
+
+    @property
+    def groups(self) -> list[str]:
+        """The groups of `tune`."""
+        return [sample.group for sample in self.tune]
+
+    @property
+    def can_judge(self) -> bool:
+        """Whether there are replies, and something that tells whether they show the behaviour."""
+        return self.bench.judge.reliable and bool(self.conversations)
+
+    @property
+    def strength(self) -> float:
+        """The dense vector's multiplier at the damage budget, of unit length."""
+        return self.bench.calibrate(self.dense).multiplier
+
+    def margin(self, samples: Sequence[Sample], *, max_tokens: int | None = None) -> Margin:
+        """Return the margin on some samples, as the bench renders them."""
+        return Margin(
+            self.bench.model,
+            samples,
+            self.bench.hook_point,
+            positions=self.bench.positions,
+            chat=self.bench.chat,
+            system=self.bench.system,
+            max_tokens=max_tokens,
+        )
+
+    def shown(self, direction: Tensor | None) -> NDArray[np.bool_]:
+        """Return whether the reply to each prompt shows the behaviour, `(n_prompts,)`.
+
+        At equal damage; of the unsteered model without a direction.
+        """
+        bench = self.bench
+        multiplier = 0.0 if direction is None else bench.calibrate(direction).multiplier
+        replies = bench.replies(direction, self.conversations, multiplier)
+        judged = bench.journal.once(
+            ("shown", bench.judge.name, replies),
+            lambda: bench.judge.shows(self.conversations, replies).tolist(),
+        )
+        return np.array(judged, dtype=bool)

@@ -1,0 +1,29 @@
+"""Which surrogate is trusted, and when no longer."""
+
+from trimtab.selector.surrogates import FLOOR, SURROGATES
+from trimtab.selector.target.standing import Standing
+
+CLEAR = 0.1  # by so much a rank correlation is clearly higher
+PLAIN = "dataset"  # where nothing tells surrogates apart
+
+
+def why_not(standing: Standing, trusted: str) -> str | None:
+    """Return why a surrogate is not to be trusted any more; None where it is the best there is.
+
+    It has to be clearly behind another, so that chance does not make a run change its mind.
+    """
+    best = standing.best
+    if best is None or best == trusted:
+        return None
+    other = standing.correlations[best].value or 0.0
+    own = standing.correlations[trusted].value if trusted in standing.correlations else None
+    if own is None:
+        return f"{SURROGATES[trusted]} tells the vectors no longer apart"
+    if own < FLOOR:
+        return f"{SURROGATES[trusted]} has come apart: rank correlation {own:.2f}"
+    if own < other - CLEAR:
+        return (
+            f"{SURROGATES[best]} ranks better: rank correlation {other:.2f} against {own:.2f} of "
+            f"{SURROGATES[trusted]}"
+        )
+    return None
