@@ -76,7 +76,7 @@ def ceiling(effects: Floats, groups: Sequence[str], *, seed: int = 0) -> Estimat
     between = spearman(one, other)
     if np.isnan(between).all():
         return Estimate(None, reason="on half of the groups all vectors do the same")
-    value = _whole(np.nanmean(between))
+    value = _whole(np.asarray(np.nanmean(between)))
     one, other = _halves(effects, index, SPLIT_RESAMPLES, rng)
     drawn = rng.integers(len(effects), size=one.shape)
     found = spearman(*(np.take_along_axis(half, drawn, axis=1) for half in (one, other)))
