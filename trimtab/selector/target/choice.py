@@ -1,6 +1,6 @@
 """Choose the target of a run: calibrate every surrogate on a panel of unlike vectors."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from trimtab.errors import SelectionError
 from trimtab.selector.parts import Parts
@@ -8,9 +8,9 @@ from trimtab.selector.surrogates import BEHAVIOR_RATE, SURROGATES, TARGETS
 from trimtab.selector.target.build import joined, on_replies, on_samples
 from trimtab.selector.target.ground import Ground
 from trimtab.selector.target.member import Member, tried
-from trimtab.selector.target.panel import Panel, assemble
+from trimtab.selector.target.panel import assemble
 from trimtab.selector.target.replies import MIN_REPLIES
-from trimtab.selector.target.surrogate import gradient_along
+from trimtab.selector.target.surrogate import Surrogate, gradient_along
 from trimtab.selector.target.target import Target, take_aim
 from trimtab.selector.target.trust import PLAIN
 from trimtab.selector.target.vectors import unlike_vectors
@@ -55,7 +55,10 @@ def choose_target(
         trusted = forced or PLAIN
         aim, gradient = take_aim(ground, surrogates, trusted, None, at_rate=False)
         return Target(ground, aim, trusted, gradient, forced=forced)
-    panel = first_panel(ground, parts, count=count, seed=seed, say=say)
+    say("letting the model write its own replies")
+    surrogates = joined(on_samples(ground), on_replies(ground, [ground.dense]))
+    members = first_members(ground, parts, surrogates, count=count, seed=seed, say=say)
+    panel = assemble(ground, members, surrogates, members[0], say)
     known = panel.standing.correlations
     if forced not in (None, BEHAVIOR_RATE, *known):
         raise SelectionError(
@@ -73,12 +76,25 @@ def choose_target(
     return Target(ground, aim, trusted, gradient, panel, forced, history=(row,))
 
 
-def first_panel(
-    ground: Ground, parts: Parts, *, count: int, seed: int, say: Say = lambda _: None
-) -> Panel:
-    """Return the panel that a run starts with; arguments as of `choose_target`."""
-    say("letting the model write its own replies")
-    surrogates = joined(on_samples(ground), on_replies(ground, [ground.dense]))
+def first_members(
+    ground: Ground,
+    parts: Parts,
+    surrogates: Sequence[Surrogate],
+    *,
+    count: int,
+    seed: int,
+    say: Say = lambda _: None,
+) -> list[Member]:
+    """Let the model write under unlike vectors, the dense one first.
+
+    Args:
+        ground: where it writes.
+        parts: rows of the samples to make vectors of.
+        surrogates: whose gradients are among the vectors.
+        count: how many vectors; those that cannot be brought to the damage budget are left out.
+        seed: of what is random in them.
+        say: told what is being done.
+    """
     gradients = {}
     for surrogate in surrogates:
         if surrogate.name != "projection":  # whose gradient is the dense vector
@@ -86,13 +102,13 @@ def first_panel(
             gradient = gradient_along(ground, surrogate)
             assert gradient is not None
             gradients[surrogate.name.replace("_", " ")] = gradient
-    members: list[Member] = []
+    members = []
     for name, direction in unlike_vectors(parts, gradients, count, seed).items():
         say(f"what the panel writes: {name}")
         member = tried(ground, name, direction, "start")
         if member is not None:
             members.append(member)
-    return assemble(ground, members, surrogates, members[0], say)
+    return members
 
 
 def _why_unjudged(ground: Ground) -> str:

@@ -42,15 +42,20 @@ class Standing:
 
 def standing(surrogates: Sequence[Surrogate], panel: Sequence[Member], say: Say) -> Standing:
     """Measure what surrogates, and their mixture, are worth on a panel."""
+    shown = np.array([member.shown for member in panel], dtype=float)
+    return compare(effects_on(panel, surrogates, say), shown)
+
+
+def effects_on(
+    panel: Sequence[Member], surrogates: Sequence[Surrogate], say: Say
+) -> dict[str, Floats]:
+    """Return every vector's effect, `(m,)`, by surrogate."""
     effects: dict[str, list[float]] = {surrogate.name: [] for surrogate in surrogates}
     for member in panel:
         say(f"what the surrogates say: {member.name}")
         for surrogate in surrogates:
             effects[surrogate.name].append(surrogate.effect(member.direction))
-    return compare(
-        {name: np.array(values) for name, values in effects.items()},
-        np.array([member.shown for member in panel], dtype=float),
-    )
+    return {name: np.array(values) for name, values in effects.items()}
 
 
 def compare(effects: Mapping[str, Floats], shown: Floats) -> Standing:

@@ -1,0 +1,1 @@
+"""Which cheap measure stands for what a steered model writes, and does a run pick the right one?"""

@@ -1,0 +1,122 @@
+"""What surrogates are worth on vectors and questions that no choice has seen. Plain numbers."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trimtab.selector.audit.lds import ceiling, lds
+from trimtab.selector.intervals import Estimate
+from trimtab.selector.target.standing import Standing, compare
+
+CHOICE = "calibrated choice"
+
+Floats = NDArray[np.float64]
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """Every vector's effects and replies.
+
+    Attributes:
+        effects: `(m,)` by surrogate.
+        tune: whether its reply to each tuning prompt shows the behaviour, `(m, n_prompts)`.
+        questions: the same of held-out questions, `(m, n_questions)`.
+        other: of held-out questions again, by a judge of another kind.
+    """
+
+    effects: Mapping[str, Floats]
+    tune: Floats
+    questions: Floats
+    other: Floats
+
+    def rows(self, index: NDArray[np.int64]) -> "Measured":
+        """Return some of the vectors."""
+        return Measured(
+            {name: values[index] for name, values in self.effects.items()},
+            self.tune[index],
+            self.questions[index],
+            self.other[index],
+        )
+
+
+def predictions(standing: Standing, effects: Mapping[str, Floats]) -> dict[str, Floats]:
+    """Return what each surrogate says of other vectors, `(m,)`, with the mixture and the choice.
+
+    Args:
+        standing: of the surrogates on the vectors that were calibrated on.
+        effects: of the other vectors.
+    """
+    said = dict(effects)
+    if standing.weights is not None:
+        said["learned"] = np.sum(
+            [w * effects[name] for name, w in standing.weights.items()], axis=0
+        )
+    if standing.best is not None:
+        said[CHOICE] = said[standing.best]
+    return said
+
+
+def worth(choose: Measured, report: Measured) -> tuple[list[Row], Standing]:
+    """Return a row a surrogate: calibrated on one half, judged on the other.
+
+    The last row is the ceiling: how reliable the truth itself is.
+    """
+    standing = compare(choose.effects, choose.tune)
+    rows: list[Row] = []
+    for name, said in predictions(standing, report.effects).items():
+        inside = standing.correlations[standing.best if name == CHOICE else name]  # type: ignore[index]
+        rows.append(
+            {"surrogate": name, "is": standing.best if name == CHOICE else name}
+            | columns("calibration", inside)
+            | columns("held_out", lds(said, report.questions))
+            | columns("held_out_other_judge", lds(said, report.other))
+        )
+    rows.append(
+        {"surrogate": "reliability of the rates", "is": None}
+        | columns("calibration", standing.ceiling)
+        | columns("held_out", _ceiling(report.questions))
+        | columns("held_out_other_judge", _ceiling(report.other))
+    )
+    return rows, standing
+
+
+def over_halvings(measured: Measured, count: int, seed: int) -> list[Row]:
+    """Return the same correlations over random halves of the vectors: mean and spread.
+
+    `picked` is the share of the halvings in which the run would have chosen a surrogate.
+    """
+    n, rng = len(measured.tune), np.random.default_rng(seed)
+    found: dict[str, list[float]] = {}
+    picked: list[str | None] = []
+    for _ in range(count):
+        order = rng.permutation(n)
+        choose, report = measured.rows(order[: n // 2]), measured.rows(order[n // 2 :])
+        standing = compare(choose.effects, choose.tune)
+        picked.append(standing.best)
+        for name, said in predictions(standing, report.effects).items():
+            value = lds(said, report.questions).value
+            if value is not None:
+                found.setdefault(name, []).append(value)
+    return [
+        {
+            "surrogate": name,
+            "mean": float(np.mean(values)),
+            "low": float(np.quantile(values, 0.05)),
+            "high": float(np.quantile(values, 0.95)),
+            "picked": picked.count(name) / count,
+        }
+        for name, values in found.items()
+    ]
+
+
+def columns(name: str, found: Estimate) -> Row:
+    """Return an estimate as three columns."""
+    return {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
+
+
+def _ceiling(shown: Floats) -> Estimate:
+    return ceiling(shown, [str(i) for i in range(shown.shape[1])])
