@@ -83,13 +83,14 @@ def measure(bench: Bench, held_out: HeldOut, directions: Sequence[Tensor]) -> Ou
     Raises:
         VectorError: a draw cannot be brought to the damage budget.
     """
-    effects, shown, calibrations, replies = [], [], [], []
+    effects, calibrations = [], []
     for direction in directions:
         found = bench.calibrate(direction, held_out.damage, meter="report")
         calibrations.append(found)
         effects.append(bench.effects(direction, held_out.margin, "report", found.multiplier))
-        replies.append(bench.replies(direction, held_out.questions, found.multiplier))
-        shown.append(bench.classifier.shows(replies[-1]).astype(float))
+    multipliers = [found.multiplier for found in calibrations]
+    replies = bench.replies_each(directions, held_out.questions, multipliers)
+    shown = [bench.classifier.shows(some).astype(float) for some in replies]
     return Outcome(
         np.stack(effects, axis=1), np.stack(shown, axis=1), calibrations[0], tuple(replies[0])
     )

@@ -10,7 +10,8 @@ import polars as pl
 from trimtab.errors import VectorError
 
 CARD = "card.json"
-TABLES = ("receipt", "samples", "features", "curves", "candidates", "replies")
+STRONGEST_FILE = "strongest.safetensors"
+TABLES = ("receipt", "samples", "features", "curves", "pareto", "replies")
 
 
 def read_card(folder: Path) -> dict[str, Any]:

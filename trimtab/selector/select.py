@@ -3,47 +3,42 @@
 1. Split the pairs by group: `select` gives the parts, `tune` measures candidates, `report` proves.
 2. Calibrate the target: which surrogate ranks unlike vectors as their replies do.
 3. Prune samples, then features, keeping both curves; match few features to the gradient.
-4. Let Optuna tune the knobs around the rankers.
-5. Judge the replies of the best few on the prompts of `tune`, and take the smallest that holds up.
-6. Measure it on `report` and the open questions, beside its controls.
+4. Prune both together, pursue the gradient, learn gates, and let Optuna tune the knobs around the
+   rankers: all give points of one Pareto surface of samples, features and effect.
+5. Judge the replies of the best few on prompts of `tune` and `select`, and take the smallest that
+   holds up; keep the strongest, too.
+6. Measure both on `report` and the open questions, beside their controls.
 
 Every measurement goes through the run's journal: the same call after an interruption resumes.
 """
 
+import hashlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 
-from trimtab.errors import VectorError
 from trimtab.model.hook_points import parse_hook_point
 from trimtab.selector.bench import Bench
-from trimtab.selector.candidates import (
-    judge,
-    matched_candidates,
-    prune_features,
-    prune_samples,
-    pruned_candidates,
-    smallest_that_holds,
-)
-from trimtab.selector.controls import control_vectors, examples_to_show, lexical_vector
 from trimtab.selector.evaluate import (
     HeldOut,
     Outcome,
     anti_steerable,
     damage_curve,
     measure,
-    measure_prompting,
-    measure_unsteered,
 )
+from trimtab.selector.finalists import Verdict, choose
 from trimtab.selector.journal import Journal
 from trimtab.selector.material import Material, gather
+from trimtab.selector.objective import Objective
 from trimtab.selector.parts import Choice, compose
-from trimtab.selector.pruning import CurvePoint
-from trimtab.selector.search import Candidate, search
+from trimtab.selector.proof import measure_controls
+from trimtab.selector.surface import Candidate
+from trimtab.selector.survey import Survey, survey
 from trimtab.selector.target import Target, TargetName, choose_target
 from trimtab.steering.classifier import train_classifier
 from trimtab.steering.damage import Damage
@@ -72,6 +67,7 @@ class Settings:
         poolings: poolings that the search may choose among; the first is pruned.
         shares: of the groups that go to select, tune and report.
         max_new_tokens: length of generated replies.
+        draws: of every random control.
     """
 
     seed: int = 0
@@ -82,6 +78,7 @@ class Settings:
     poolings: tuple[str, ...] = ("mean", "last")
     shares: tuple[float, float, float] = (0.5, 0.25, 0.25)
     max_new_tokens: int = 32
+    draws: int = 20
 
 
 DEFAULTS = Settings()
@@ -96,14 +93,14 @@ class Selection:
     material: Material
     bench: Bench
     target: Target
-    sample_curve: tuple[CurvePoint, ...]
-    feature_curve: tuple[CurvePoint, ...]
-    candidates: tuple[Candidate, ...]
-    finalists: tuple[dict[str, Any], ...]
+    survey: Survey
+    cost: dict[str, dict[str, int]]
+    verdict: Verdict
     chosen: Candidate
     direction: Tensor
     held_out: HeldOut
     minimal: Outcome
+    strongest: Outcome
     controls: dict[str, Outcome]
     absent: dict[str, str]
     anti_steerable: dict[str, Any]
@@ -167,42 +164,32 @@ def select(
         say=lambda what: say(what, 0, 0),
     )
 
-    def effect(choice: Choice, pooling: str = pooling) -> float:
-        return target.effect(bench, compose(material.pools[pooling], choice))
-
+    objective = _objective(bench, material, target)
     dense = compose(parts, Choice(tuple(range(parts.n_samples))))
-    dense_effect = target.effect(bench, dense)
-    say("pruning samples", 0, 0)
-    sample_curve = prune_samples(parts, target, effect, dense_effect)
-    kept = smallest_that_holds(sample_curve, settings.tolerance)
-    feature_curve: list[CurvePoint] = []
-    matched: list[Candidate] = []
-    if parts.features is not None:
-        say("pruning features", 0, 0)
-        feature_curve = prune_features(parts, target, effect, dense_effect, kept)
-        say("matching features", 0, 0)
-        matched = matched_candidates(pooling, parts, target, effect, kept)
-    found = search(
-        material.pools,
-        target.gradient,
-        lambda pooling, choice: effect(choice, pooling),
+    dense_effect = objective.effect(dense)
+    found = survey(
+        objective,
+        pooling,
+        dense_effect,
         work / "study.journal",
+        tolerance=settings.tolerance,
         trials=settings.trials,
         seed=settings.seed,
-        say=lambda done, trials: say("searching", done, trials),
+        say=say,
     )
-    candidates = pruned_candidates(pooling, sample_curve, feature_curve, kept) + matched + found
     say("judging the finalists' replies", 0, 0)
-    chosen, finalists = judge(
+    verdict = choose(
         bench,
         material.pools,
-        candidates,
+        found.candidates,
         dense,
         dense_effect,
-        conversations,
+        material.tune,
+        material.select,
         tolerance=settings.tolerance,
     )
-    direction = compose(material.pools[chosen.pooling], chosen.choice)
+    chosen = verdict.chosen
+    direction = _direction(material, chosen)
 
     say("measuring on held-out pairs and questions", 0, 0)
     held_out = HeldOut(
@@ -218,8 +205,17 @@ def select(
         Damage(model, bench.hook_point, max_texts=REPORT_TEXTS),
     )
     minimal = measure(bench, held_out, [direction])
-    controls, absent = _measure_controls(
-        bench, held_out, material, pooling, chosen, target, settings.seed, say
+    strongest = measure(bench, held_out, [_direction(material, verdict.strongest)])
+    controls, absent = measure_controls(
+        bench,
+        held_out,
+        material,
+        pooling,
+        chosen,
+        target.gradient,
+        draws=settings.draws,
+        seed=settings.seed,
+        say=say,
     )
     say("anti-steerable pairs", 0, 0)
     anti = {
@@ -232,14 +228,14 @@ def select(
         material=material,
         bench=bench,
         target=target,
-        sample_curve=tuple(sample_curve),
-        feature_curve=tuple(feature_curve),
-        candidates=tuple(candidates),
-        finalists=tuple(finalists),
+        survey=found,
+        cost={method: asdict(cost) for method, cost in objective.cost.items()},
+        verdict=verdict,
         chosen=chosen,
         direction=direction,
         held_out=held_out,
         minimal=minimal,
+        strongest=strongest,
         controls=controls,
         absent=absent,
         anti_steerable=anti,
@@ -281,39 +277,24 @@ def _bench(
     )
 
 
-def _measure_controls(
-    bench: Bench,
-    held_out: HeldOut,
-    material: Material,
-    pooling: str,
-    chosen: Candidate,
-    target: Target,
-    seed: int,
-    say: Say,
-) -> tuple[dict[str, Outcome], dict[str, str]]:
-    """Return the controls' outcomes, and why a control is missing, by name."""
-    controls = {"unsteered": measure_unsteered(bench, held_out)}
-    absent: dict[str, str] = {}
-    vectors = control_vectors(
-        material.pools[pooling],
-        material.pools[chosen.pooling],
-        chosen.choice,
+def _objective(bench: Bench, material: Material, target: Target) -> Objective:
+    """Return what the methods of selection maximise; every gradient goes through the journal."""
+
+    def slope(added: Tensor) -> Tensor:
+        digest = hashlib.sha256(added.numpy().tobytes()).hexdigest()[:24]
+        found: list[float] = bench.journal.once(
+            ("gradient at", target.name, digest), lambda: target.margin.gradient(added).tolist()
+        )
+        return torch.tensor(found)
+
+    return Objective(
+        material.pools,
         target.gradient,
-        seed=seed,
+        lambda direction: target.effect(bench, direction),
+        lambda direction: bench.calibrate(direction).multiplier,
+        slope,
     )
-    lexical = lexical_vector(
-        bench.model, material.select, bench.hook_point, chat=bench.chat, system=bench.system
-    )
-    if lexical is not None:
-        vectors["lexical"] = [lexical]
-    for done, (name, directions) in enumerate(vectors.items(), start=1):
-        say(f"control: {name.replace('_', ' ')}", done, len(vectors) + 1)
-        try:
-            controls[name] = measure(bench, held_out, directions)
-        except VectorError as error:
-            absent[name] = str(error)
-    examples = examples_to_show(material.select)
-    if examples:
-        say("control: prompting", len(vectors) + 1, len(vectors) + 1)
-        controls["prompting"] = measure_prompting(bench, held_out, examples)
-    return controls, absent
+
+
+def _direction(material: Material, candidate: Candidate) -> Tensor:
+    return compose(material.pools[candidate.pooling], candidate.choice)

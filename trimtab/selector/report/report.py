@@ -81,9 +81,10 @@ def _shown(folder: Path, card: dict[str, Any], frames: dict[str, pl.DataFrame]) 
         "folder": folder.name,
         "sentence": found(card),
         "rows": contents.comparison(card),
+        "strongest": contents.strongest_found(card),
         "surrogates": contents.surrogates(card),
         "target": contents.SURROGATES.get(card["target"]["name"], card["target"]["name"]),
-        "origin": next(iter(frames["candidates"].filter("chosen")["origin"]), None),
+        "origin": next(iter(frames["pareto"].filter("chosen")["origin"]), None),
         "anti_steerable": {k: Estimate(**v) for k, v in card["anti_steerable_fraction"].items()},
         "faithfulness": Estimate(**card["held_out"]["faithfulness"]),
         "faithfulness_rate": Estimate(**card["held_out"]["faithfulness_behavior_rate"]),
@@ -106,6 +107,7 @@ def _shown(folder: Path, card: dict[str, Any], frames: dict[str, pl.DataFrame]) 
 def _figures(card: dict[str, Any], frames: dict[str, pl.DataFrame]) -> dict[str, Any]:
     rows = contents.comparison(card)
     damage = card["damage"]
+    points = contents.points(frames["pareto"])
     drawn = {
         "rates": figures.forest(
             [(row.name, row.behavior_rate) for row in rows], "behaviour rate", share=True
@@ -113,10 +115,10 @@ def _figures(card: dict[str, Any], frames: dict[str, pl.DataFrame]) -> dict[str,
         "effects": figures.forest(
             [(row.name, row.effect) for row in rows], "margin effect", share=False
         ),
-        "candidates": figures.candidates(
-            **contents.sizes(frames["candidates"]),
-            label="samples" if card["features"]["kept"] is None else "samples × features",
+        "surface": figures.surface(
+            points, label="samples" if card["features"]["kept"] is None else "samples × features"
         ),
+        "plane": figures.plane(points),
         "damage": figures.damage(
             [(point["multiplier"], point["kl_mean"]) for point in damage["curve"]],
             multiplier=card["multiplier"],
