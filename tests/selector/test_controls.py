@@ -120,8 +120,10 @@ def test_a_random_dictionary_gives_as_many_directions_along_the_gradient(parts: 
         float(torch.cosine_similarity(vector, gradient, dim=0))
         for vector in found["random_dictionary"]
     ]
-    assert min(fits) > 0.5  # two of twenty or so usable directions in twelve dimensions
-    assert max(fits) < 0.999
+    drawn = [abs(float(torch.cosine_similarity(torch.randn(12), gradient, dim=0)))
+             for _ in range(100)]  # fmt: skip
+    assert sum(fits) / len(fits) > 0.4 > sum(drawn) / len(drawn)
+    assert max(fits) < 0.999  # two directions do not reach everything
 
 
 def test_draws_follow_the_seed(parts: Parts) -> None:

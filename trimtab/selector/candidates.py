@@ -146,7 +146,7 @@ def pursued_candidates(objective: Objective, pooling: str, dense: float) -> list
 def gate_candidates(
     objective: Objective, pooling: str, dense: float, *, seed: int
 ) -> list[Candidate]:
-    """Return what learned gates leave open at each of their penalties."""
+    """Return what learned gates leave open at each penalty; few features also matched."""
     parts = objective.pools[pooling]
     features = _usable(parts)
     if features == ():
@@ -159,11 +159,12 @@ def gate_candidates(
         seed=seed,
     )
     found: list[Candidate] = []
-    with suppress(VectorError):  # no multiplier brings it to the damage budget
+    with suppress(VectorError):  # no multiplier brings what is left to the damage budget
         for point in points:
-            origin = f"gates at penalty {point.penalty:g}"
-            found.append(objective.candidate("gates", pooling, point.choice, origin))
-            if found[-1].effect < CURVE_FLOOR * dense:
+            kept = _measured(objective, "gates", pooling, [point.choice], "gates")
+            found.extend(kept)
+            found.extend(_matched(objective, "gates", pooling, point.choice, point.gradient))
+            if not kept or kept[0].effect < CURVE_FLOOR * dense:
                 break
     return found
 
@@ -202,10 +203,8 @@ def _path(
 
     def gradient(choice: Choice) -> Tensor:
         towards = objective.gradient_of(method, pooling, choice)
-        few = choice.features is not None and len(choice.features) <= MAX_FEATURES
-        if few and choice.coefficients is None:
-            fitted = matched(parts, choice, towards)
-            found.extend(_measured(objective, method, pooling, [fitted], f"{method}, matched"))
+        if choice.coefficients is None:
+            found.extend(_matched(objective, method, pooling, choice, towards))
         return towards
 
     def refit(choice: Choice, towards: Tensor) -> Choice:
@@ -218,6 +217,16 @@ def _path(
             if not kept or kept[0].effect < CURVE_FLOOR * dense:
                 break
     return found
+
+
+def _matched(
+    objective: Objective, method: Method, pooling: str, choice: Choice, gradient: Tensor
+) -> list[Candidate]:
+    """Measure a choice of few features with coefficients matched to a gradient; else nothing."""
+    if choice.features is None or len(choice.features) > MAX_FEATURES:
+        return []
+    fitted = matched(objective.pools[pooling], choice, gradient)
+    return _measured(objective, method, pooling, [fitted], f"{method}, matched")
 
 
 def _measured(

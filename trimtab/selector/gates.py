@@ -2,9 +2,9 @@
 
 Every sample and every feature has a hard-concrete gate in [0, 1] that is exactly 0 or exactly 1
 with a probability that can be differentiated: Louizos, Welling and Kingma (2018),
-https://arxiv.org/abs/1712.01312. With gates z of samples, y of features, and a size m of each:
+https://arxiv.org/abs/1712.01312. With gates z of samples and y of features:
 
-    v(z, y) = sum_j y_j m_j W_dec[j] (sum_i z_i d_ij / sum_i z_i)
+    v(z, y) = sum_j y_j W_dec[j] (sum_i z_i d_ij / sum_i z_i)
 
 1. The vector of the settled gates is brought to the length at which it did the damage budget, and
    the gradient of the effect is taken there: one pass of the model, forward and back.
@@ -12,6 +12,9 @@ https://arxiv.org/abs/1712.01312. With gates z of samples, y of features, and a 
    penalty on the logarithm of the expected number of open gates of each kind: leaving out half of
    the samples is worth as much as leaving out half of the features.
 3. After a few such rounds what is shut stays shut, and the penalty doubles: sizes are nested.
+
+Features have no sizes of their own here: with free sizes any few samples make nearly any vector,
+and gates of samples learn nothing.
 """
 
 import math
@@ -28,17 +31,23 @@ ROUNDS = 6  # gradients a penalty
 STEPS = 25  # of Adam a gradient
 RATE = 0.1
 BETA, LOW, HIGH = 2 / 3, -0.1, 1.1  # of the hard-concrete distribution, as in the paper
+SHIFT = BETA * math.log(-LOW / HIGH)  # a gate is open with probability sigmoid(logit - SHIFT)
 OPEN_AT_FIRST = 0.9  # probability
-MAX_SIZE = 10.0  # of a feature, beside 1 / MAX_SIZE
 
 
 @dataclass(frozen=True)
 class GatePoint:
-    """What is open at one penalty, and how many gradients all up to here have cost."""
+    """What is open at one penalty.
+
+    Attributes:
+        penalty: of an e-fold of parts.
+        choice: the open samples and features.
+        gradient: `(d_model,)` that they were trained towards last.
+    """
 
     penalty: float
     choice: Choice
-    gradients: int
+    gradient: Tensor
 
 
 def gate_path(
@@ -67,9 +76,9 @@ def gate_path(
         torch.arange(parts.n_samples),
         None if features is None else torch.tensor(features),
     )
-    spent, unit = 0, None
+    unit = None
     for penalty in PENALTIES:
-        optimiser = torch.optim.Adam(gates.parameters, lr=RATE)
+        optimiser = torch.optim.Adam(gates.logits, lr=RATE)
         length = strength(gates.vector(None).detach())
         towards = None
         for _ in range(ROUNDS):
@@ -77,7 +86,6 @@ def gate_path(
             found = gradient(length * settled)
             towards = found if towards is None else (towards + found) / 2
             unit = float(towards.norm()) if unit is None else unit
-            spent += 1
             for _ in range(STEPS):
                 optimiser.zero_grad()
                 gain = _unit(gates.vector(generator)) @ (towards / max(unit, 1e-12))
@@ -85,7 +93,8 @@ def gate_path(
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimiser.step()
         gates = gates.shut()
-        yield GatePoint(penalty, gates.choice(), spent)
+        assert towards is not None
+        yield GatePoint(penalty, gates.choice(), towards)
 
 
 class _Gates:
@@ -94,8 +103,7 @@ class _Gates:
     Attributes:
         samples: `(n,)` their indices among all.
         features: `(k,)` the same of features, None for the dense vector.
-        parameters: logits of the samples' gates `(n,)`, of the features' `(k,)`, and the logarithm
-            of each feature's size `(k,)`.
+        logits: of the samples' gates `(n,)`, and of the features' `(k,)`.
     """
 
     def __init__(
@@ -103,7 +111,7 @@ class _Gates:
         parts: Parts,
         samples: Tensor,
         features: Tensor | None,
-        parameters: list[Tensor] | None = None,
+        logits: list[Tensor] | None = None,
     ) -> None:
         self._parts = parts
         self.samples, self.features = samples, features
@@ -113,53 +121,36 @@ class _Gates:
             assert parts.features is not None and parts.decoder is not None
             self._rows = parts.features[samples][:, features]
             self._directions = parts.decoder[features]
-        if parameters is None:
-            shift = BETA * math.log(-LOW / HIGH)
-            start = math.log(OPEN_AT_FIRST / (1 - OPEN_AT_FIRST)) + shift
-            parameters = [torch.full((len(samples),), start)]
-            if features is not None:
-                parameters += [torch.full((len(features),), start), torch.zeros(len(features))]
-        self.parameters = [p.detach().clone().requires_grad_(True) for p in parameters]
+        if logits is None:
+            start = math.log(OPEN_AT_FIRST / (1 - OPEN_AT_FIRST)) + SHIFT
+            kinds = [samples] if features is None else [samples, features]
+            logits = [torch.full((len(kind),), start) for kind in kinds]
+        self.logits = [each.detach().clone().requires_grad_(True) for each in logits]
 
     def vector(self, generator: torch.Generator | None) -> Tensor:
         """Return the vector `(d_model,)` of gates drawn at random; settled without generator."""
-        z = _gate(self.parameters[0], generator)
+        z = _gate(self.logits[0], generator)
         mean = (z / z.sum().clamp_min(1e-6)) @ self._rows
         if self._directions is None:
             return mean
-        y = _gate(self.parameters[1], generator)
-        return (y * self._sizes() * mean) @ self._directions
+        return (_gate(self.logits[1], generator) * mean) @ self._directions
 
     def log_expected(self) -> Tensor:
         """Return the logarithm of the expected number of open samples times open features."""
-        shift = BETA * math.log(-LOW / HIGH)
-        expected = [torch.sigmoid(logits - shift).sum() for logits in self.parameters[:2]]
+        expected = [torch.sigmoid(logits - SHIFT).sum() for logits in self.logits]
         return torch.stack(expected).clamp_min(1.0).log().sum()
 
     def shut(self) -> "_Gates":
         """Return the gates that are more open than not; the one most open of a kind always is."""
-        kept = [_mostly_open(logits) for logits in self.parameters[:2]]
-        if self.features is None:
-            return _Gates(self._parts, self.samples[kept[0]], None, [self.parameters[0][kept[0]]])
-        return _Gates(
-            self._parts,
-            self.samples[kept[0]],
-            self.features[kept[1]],
-            [self.parameters[0][kept[0]], *(p[kept[1]] for p in self.parameters[1:])],
-        )
+        kept = [_mostly_open(logits) for logits in self.logits]
+        left = [logits[some] for logits, some in zip(self.logits, kept, strict=True)]
+        features = None if self.features is None else self.features[kept[1]]
+        return _Gates(self._parts, self.samples[kept[0]], features, left)
 
     def choice(self) -> Choice:
-        """Return the samples and features in play, the features with their sizes."""
-        samples = tuple(self.samples.tolist())
-        if self.features is None:
-            return Choice(samples)
-        sizes = self._sizes().detach()
-        return Choice(
-            samples, tuple(self.features.tolist()), tuple((sizes / sizes.median()).tolist())
-        )
-
-    def _sizes(self) -> Tensor:
-        return self.parameters[2].clamp(-math.log(MAX_SIZE), math.log(MAX_SIZE)).exp()
+        """Return the samples and features in play."""
+        features = None if self.features is None else tuple(self.features.tolist())
+        return Choice(tuple(self.samples.tolist()), features)
 
 
 def _gate(logits: Tensor, generator: torch.Generator | None) -> Tensor:
@@ -173,10 +164,11 @@ def _gate(logits: Tensor, generator: torch.Generator | None) -> Tensor:
 
 
 def _mostly_open(logits: Tensor) -> Tensor:
-    kept = _gate(logits.detach(), None) >= 0.5
+    kept: Tensor = _gate(logits.detach(), None) >= 0.5
     kept[logits.argmax()] = True
     return kept
 
 
 def _unit(vector: Tensor) -> Tensor:
-    return vector / vector.norm().clamp_min(1e-12)
+    unit: Tensor = vector / vector.norm().clamp_min(1e-12)
+    return unit

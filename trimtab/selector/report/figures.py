@@ -179,7 +179,7 @@ def surface(points: Sequence[Point], *, label: str) -> str:
         return ""
     with rc_context(STYLE):
         figure, axes = _axes(height=HEIGHT + 0.25, top=0.5)
-        reached = []
+        reached: list[tuple[int, float]] = []
         for point in sorted((p for p in points if p.method != "random"), key=lambda p: p.size):
             reached.append((point.size, max([point.effect, *(e for _, e in reached[-1:])])))
         if reached:
@@ -222,7 +222,7 @@ def plane(points: Sequence[Point]) -> str:
         figure, axes = _axes()
         for p in front:
             axes.plot(
-                p.samples, p.features, "o", color=ACCENT if p.chosen else INK,
+                p.samples, p.features or 1, "o", color=ACCENT if p.chosen else INK,
                 alpha=1.0 if p.chosen else 0.45, markersize=2 + 12 * p.effect / largest,
                 markeredgewidth=0, clip_on=False,
             )  # fmt: skip

@@ -132,9 +132,9 @@ def _figures(card: dict[str, Any], frames: dict[str, pl.DataFrame]) -> dict[str,
         ),
     }
     for of in ("samples", "features"):
-        points, relative = contents.curve(frames["curves"], of)
+        kept, relative = contents.curve(frames["curves"], of)
         drawn[of] = figures.curve(
-            points,
+            kept,
             of=of,
             label="faithfulness" if relative else "effect on the target",
             floor=card["settings"]["tolerance"] if relative else None,
