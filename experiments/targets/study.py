@@ -50,8 +50,8 @@ from trimtab.selector.target.build import ON_REPLIES, joined, on_replies, on_sam
 from trimtab.selector.target.choice import first_members
 from trimtab.selector.target.panel import assemble
 from trimtab.selector.target.standing import effects_on
-from trimtab.steering.classifier import BehaviorClassifier, Kind, train_classifier
 from trimtab.steering.damage import Damage
+from trimtab.steering.judges.classifier import BehaviorClassifier, Kind, train_classifier
 from trimtab.store import Store, open_store
 from trimtab.store.fingerprint import prompt_form
 
@@ -98,7 +98,13 @@ def study(
     bench, other = _bench(store, model, material, journal, sizes)
     parts = material.pools["mean"]
     dense = compose(parts, Choice(tuple(range(parts.n_samples))))
-    ground = Ground(bench, dense, material.tune[: sizes.prompts], material.select)
+    ground = Ground(
+        bench,
+        dense,
+        material.tune[: sizes.prompts],
+        material.prompts[: sizes.prompts],
+        material.select,
+    )
     if not ground.can_judge:
         raise SelectionError(
             f"the replies to {behavior} cannot be judged: the classifier's accuracy is "

@@ -1,66 +1,153 @@
-"""Which candidate is taken: the smallest that keeps what the dense vector adds."""
+"""Every method of selection gives measured points, and none that cannot be measured."""
 
-from types import SimpleNamespace
-from typing import Any, cast
+from collections.abc import Callable
 
 import pytest
 import torch
+from torch import Tensor
 
-from trimtab.selector import candidates
-from trimtab.selector.bench import Bench
-from trimtab.selector.parts import Choice, Parts
-from trimtab.selector.search import Candidate
+from trimtab.errors import VectorError
+from trimtab.selector.candidates import (
+    CURVE_FLOOR,
+    RANDOM_DRAWS,
+    RANDOM_SIZES,
+    gate_candidates,
+    joint_candidates,
+    matched_candidates,
+    prune_features,
+    prune_samples,
+    pruned_candidates,
+    pursued_candidates,
+    random_candidates,
+    smallest_that_holds,
+)
+from trimtab.selector.objective import Objective
+from trimtab.selector.parts import Parts, compose
+from trimtab.selector.surface import Candidate
 
-PARTS = Parts(("a", "b", "c", "d"), torch.eye(4))
-DENSE = torch.full((4,), 9.0)
+GRADIENT = torch.randn(12, generator=torch.Generator().manual_seed(9))
+EVERYONE = tuple(range(30))
+
+METHODS = ("joint pruning", "pursuit", "gates", "random")
 
 
-def candidate(samples: int, effect: float) -> Candidate:
-    return Candidate("mean", Choice(tuple(range(samples))), effect, f"{samples} samples")
+def fit(vector: Tensor) -> float:
+    return float(torch.cosine_similarity(vector, GRADIENT, dim=0))
 
 
-def bench(rates: dict[int, float], dense: float, unsteered: float, reliable: bool = True) -> Bench:
-    def rate(direction: torch.Tensor | None, _: Any) -> float:
-        if direction is None:
-            return unsteered
-        if torch.equal(direction, DENSE):
-            return dense
-        return rates[int((direction != 0).sum())]
-
-    judge = SimpleNamespace(reliable=reliable)
-    return cast(Bench, SimpleNamespace(rate=rate, judge=judge))
+def objective(parts: Parts, effect: Callable[[Tensor], float] = fit) -> Objective:
+    return Objective({"mean": parts}, GRADIENT, effect, lambda _: 2.0, lambda _: GRADIENT)
 
 
-def chosen(bench: Bench, *some: Candidate, dense_effect: float = 1.0) -> int:
-    asked = [({"role": "user", "content": "?"},)]
-    taken, _ = candidates.judge(
-        bench, {"mean": PARTS}, some, DENSE, dense_effect, asked, tolerance=0.95
+def at_full_effect(name: str, objective: Objective, dense: float = 1.0) -> list[Candidate]:
+    """Run a method, told that the dense vector has the effect `dense`."""
+    if name == "joint pruning":
+        return joint_candidates(objective, "mean", dense)
+    if name == "pursuit":
+        return pursued_candidates(objective, "mean", dense)
+    if name == "gates":
+        return gate_candidates(objective, "mean", dense, seed=0)
+    return random_candidates(objective, "mean", seed=0)
+
+
+def run(name: str, objective: Objective) -> list[Candidate]:
+    return at_full_effect(name, objective, dense_effect(objective))
+
+
+def dense_effect(objective: Objective) -> float:
+    return objective.effect(objective.pools["mean"].residual.mean(0))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_gives_points_that_are_measured_as_they_are(parts: Parts, name: str) -> None:
+    asked = objective(parts)
+    found = run(name, asked)
+    assert len(found) > 3
+    for c in found:
+        assert c.effect == fit(compose(parts, c.choice))
+        assert c.method == name
+        assert c.choice.features
+        assert str(c.size[1]) in c.origin
+    assert asked.cost[found[0].method].effects == len(found)
+    if name != "random":
+        assert asked.cost[found[0].method].gradients > 0
+
+
+@pytest.mark.parametrize("name", ["joint pruning", "gates", "random"])
+def test_without_an_sae_a_method_chooses_samples(dense_parts: Parts, name: str) -> None:
+    found = run(name, objective(dense_parts))
+    assert found
+    assert all(c.choice.features is None for c in found)
+
+
+@pytest.mark.parametrize("name", ["joint pruning", "pursuit", "gates"])
+def test_a_path_goes_down_until_half_of_the_effect_is_lost(parts: Parts, name: str) -> None:
+    asked_for: list[Tensor] = []
+
+    def effect(vector: Tensor) -> float:
+        asked_for.append(vector)
+        return 1.0 if len(asked_for) <= 3 else CURVE_FLOOR - 0.1
+
+    found = at_full_effect(name, objective(parts, effect))
+    on_path = [c for c in found if "matched" not in c.origin]
+    assert on_path[-1].effect < CURVE_FLOOR
+    assert all(c.effect >= CURVE_FLOOR for c in on_path[:-1])
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_what_cannot_be_brought_to_the_budget_is_passed_over(parts: Parts, name: str) -> None:
+    def unreachable(_: Tensor) -> float:
+        raise VectorError("no multiplier reaches the damage budget")
+
+    made = Objective({"mean": parts}, GRADIENT, unreachable, unreachable, lambda _: GRADIENT)
+    assert at_full_effect(name, made) == []
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_where_no_feature_differs_there_is_nothing_to_find(parts: Parts, name: str) -> None:
+    assert parts.features is not None
+    silent = Parts(
+        parts.sample_ids, parts.residual, torch.zeros_like(parts.features), parts.decoder
     )
-    return taken.size[0]
+    assert run(name, objective(silent)) == []
 
 
-def test_the_smallest_that_keeps_the_rate_is_taken() -> None:
-    measured = bench({1: 0.3, 2: 0.8, 4: 0.9}, dense=0.8, unsteered=0.1)
-    assert chosen(measured, candidate(1, 1.0), candidate(2, 1.1), candidate(4, 1.2)) == 2
+def test_few_features_of_joint_pruning_stand_matched_beside_unmatched(parts: Parts) -> None:
+    found = run("joint pruning", objective(parts))
+    matched = [c for c in found if c.choice.coefficients is not None]
+    plain = [c for c in found if c.choice.coefficients is None]
+    assert matched
+    assert plain
+    assert max(c.effect for c in matched) >= max(c.effect for c in plain) - 1e-5
 
 
-def test_the_floor_counts_what_is_added_and_not_the_unsteered_rate() -> None:
-    measured = bench({1: 0.49, 2: 0.52}, dense=0.52, unsteered=0.48)
-    assert chosen(measured, candidate(1, 1.0), candidate(2, 1.1)) == 2
+def test_random_choices_are_as_many_as_asked_and_follow_their_seed(parts: Parts) -> None:
+    one, same, other = (
+        random_candidates(objective(parts), "mean", seed=seed) for seed in (1, 1, 2)
+    )
+    assert len(one) == len(RANDOM_SIZES) * RANDOM_DRAWS
+    assert one == same
+    assert one != other
 
 
-def test_a_vector_that_adds_nothing_never_holds_however_little_the_dense_one_adds() -> None:
-    measured = bench({1: 0.6, 2: 0.61}, dense=0.55, unsteered=0.6)
-    assert chosen(measured, candidate(1, 1.0), candidate(2, 1.1)) == 2
+def test_pruning_keeps_the_curves_and_its_points_are_candidates(parts: Parts) -> None:
+    asked = objective(parts)
+    dense = dense_effect(asked)
+    samples = prune_samples(asked, "mean", dense)
+    kept = smallest_that_holds(samples, 0.95)
+    features = prune_features(asked, "mean", dense, kept)
+    found = pruned_candidates("mean", samples, features, kept)
+    assert [c.effect for c in found] == [p.effect for p in features]
+    assert all(c.choice.samples == kept and c.method == "pruning" for c in found)
+    alone = pruned_candidates("mean", samples, [], kept)
+    assert [c.choice.samples for c in alone] == [p.kept for p in samples]
+    matched = matched_candidates(asked, "mean", kept)
+    assert matched
+    assert all(c.choice.coefficients for c in matched)
+    assert asked.cost["pruning"].effects == len(samples) + len(features)
 
 
-@pytest.mark.parametrize("dense_effect", [-0.1, 0.0])
-def test_where_the_dense_vector_has_no_effect_the_strongest_is_taken(dense_effect: float) -> None:
-    measured = bench({}, dense=0.5, unsteered=0.5, reliable=False)
-    some = (candidate(1, 0.001), candidate(4, 0.4))
-    assert chosen(measured, *some, dense_effect=dense_effect) == 4
-
-
-def test_where_nothing_can_be_judged_the_effect_decides() -> None:
-    measured = bench({}, dense=0.0, unsteered=0.0, reliable=False)
-    assert chosen(measured, candidate(1, 0.9), candidate(2, 0.96), candidate(4, 1.2)) == 2
+def test_where_no_point_holds_the_whole_is_kept(parts: Parts) -> None:
+    asked = objective(parts)
+    curve = prune_samples(asked, "mean", 100.0)
+    assert smallest_that_holds(curve, 0.95) == EVERYONE

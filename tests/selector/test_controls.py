@@ -12,15 +12,19 @@ from trimtab.model.language_model import LanguageModel
 from trimtab.model.render import render
 from trimtab.pairs import Message, Sample
 from trimtab.selector.controls import (
-    DRAWS,
     EXAMPLES,
     control_vectors,
     examples_to_show,
     lexical_vector,
+    random_dictionary,
     with_examples,
 )
 from trimtab.selector.parts import Choice, Parts, compose, everything
 
+DRAWS = 4
+RANDOM = (
+    "random_samples", "same_features", "random_features", "random_dictionary", "random_direction",
+)  # fmt: skip
 POINT = HookPoint(1, "hook_resid_post")
 CHOICE = Choice((2, 5, 11), (3, 30, 12, 7))
 
@@ -40,7 +44,8 @@ def in_span(rows: Tensor, vector: Tensor) -> bool:
 
 
 def controls_of(parts: Parts, choice: Choice, *, seed: int) -> dict[str, list[Tensor]]:
-    return control_vectors(parts, parts, choice, torch.ones(parts.residual.shape[1]), seed=seed)
+    gradient = torch.ones(parts.residual.shape[1])
+    return control_vectors(parts, parts, choice, gradient, draws=DRAWS, seed=seed)
 
 
 def test_every_control_that_needs_no_model_is_there(parts: Parts, dense_parts: Parts) -> None:
@@ -49,7 +54,9 @@ def test_every_control_that_needs_no_model_is_there(parts: Parts, dense_parts: P
         "dense_mean_difference": 1,
         "full_sae": 1,
         "random_samples": DRAWS,
+        "same_features": DRAWS,
         "random_features": DRAWS,
+        "random_dictionary": DRAWS,
         "random_direction": DRAWS,
     }
     dense = controls_of(dense_parts, Choice((1, 2)), seed=0)
@@ -84,9 +91,44 @@ def test_random_features_are_as_many_as_were_chosen_and_fire_on_the_chosen_sampl
     assert len({tuple(vector.tolist()) for vector in found}) == DRAWS
 
 
+def test_the_same_features_are_made_of_as_many_random_samples() -> None:
+    features = torch.diag(torch.arange(1.0, 11.0))[:, :, None].expand(10, 10, 6).reshape(10, 60)
+    parts = Parts(tuple(map(str, range(10))), torch.randn(10, 60), features, torch.eye(60))
+    chosen = tuple(range(0, 60, 6))  # each of them fires on a sample of its own
+    for vector in controls_of(parts, Choice((1, 4), chosen), seed=0)["same_features"]:
+        own = vector.nonzero().flatten()
+        assert len(own) == 2
+        torch.testing.assert_close(vector[own], (own // 6 + 1) / 2.0)
+
+
+def test_a_random_dictionary_sees_the_same_samples_along_unit_directions(parts: Parts) -> None:
+    found = random_dictionary(parts, torch.Generator().manual_seed(0))
+    assert found.decoder is not None
+    assert parts.decoder is not None
+    assert found.decoder.shape == parts.decoder.shape
+    torch.testing.assert_close(found.decoder.norm(dim=1), torch.ones(len(found.decoder)))
+    torch.testing.assert_close(found.features, parts.residual @ found.decoder.T)
+    assert torch.equal(found.residual, parts.residual)
+
+
+def test_a_random_dictionary_gives_as_many_directions_along_the_gradient(parts: Parts) -> None:
+    gradient = torch.randn(12, generator=torch.Generator().manual_seed(9))
+    found = control_vectors(
+        parts, parts, Choice(tuple(range(30)), (3, 30), (1.0, 2.0)), gradient, draws=DRAWS, seed=0
+    )
+    fits = [
+        float(torch.cosine_similarity(vector, gradient, dim=0))
+        for vector in found["random_dictionary"]
+    ]
+    drawn = [abs(float(torch.cosine_similarity(torch.randn(12), gradient, dim=0)))
+             for _ in range(100)]  # fmt: skip
+    assert sum(fits) / len(fits) > 0.4 > sum(drawn) / len(drawn)
+    assert max(fits) < 0.999  # two directions do not reach everything
+
+
 def test_draws_follow_the_seed(parts: Parts) -> None:
     one, same, other = (controls_of(parts, CHOICE, seed=seed) for seed in (1, 1, 2))
-    for name in ("random_samples", "random_features", "random_direction"):
+    for name in RANDOM:
         for a, b, c in zip(one[name], same[name], other[name], strict=True):
             assert torch.equal(a, b)
             assert not torch.equal(a, c)
@@ -182,7 +224,8 @@ def test_random_features_are_matched_to_the_gradient_where_the_chosen_ones_are()
     parts = Parts(tuple(map(str, range(10))), torch.randn(10, 60), features, torch.eye(60))
     gradient = torch.rand(60, generator=torch.Generator().manual_seed(0)) + 0.1
     choice = Choice((1, 4), (0, 1, 2), (1.0, 2.0, 3.0))
-    for vector in control_vectors(parts, parts, choice, gradient, seed=0)["random_features"]:
+    found = control_vectors(parts, parts, choice, gradient, draws=DRAWS, seed=0)
+    for vector in found["random_features"]:
         drawn = vector.nonzero().flatten()
         assert len(drawn) == 3
         matched = torch.cosine_similarity(vector[drawn], gradient[drawn], dim=0)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from trimtab.errors import SelectionError
-from trimtab.selector.parts import Choice, Parts, compose, everything, shares
+from trimtab.selector.parts import Choice, Parts, compose, everything, shares, terms
 from trimtab.selector.receipt import receipt
 
 N, D_MODEL, D_SAE = 8, 5, 10
@@ -209,3 +209,16 @@ def test_a_receipts_rows_rebuild_the_vector(parts: Parts) -> None:
     directions = parts.decoder[rows["feature"].to_list()].double()
     total = torch.tensor(rows["share"].to_list(), dtype=torch.float64) @ directions
     assert close(total, compose(parts, choice))
+
+
+@pytest.mark.parametrize(
+    "choice", [Choice((3, 1, 7)), Choice((3, 1, 7), (5, 0, 20), (0.5, 2.0, 0.1))]
+)
+def test_what_each_part_adds_sums_to_the_vector(parts: Parts, choice: Choice) -> None:
+    of_samples, of_features = terms(parts, choice)
+    assert of_samples.shape == (3, 12)
+    assert len(of_features) == len(choice.features or (None,))
+    for each in (of_samples, of_features):
+        assert close(each.sum(0), compose(parts, choice))
+    alone = Choice(choice.samples[:1], choice.features, choice.coefficients)
+    assert close(3 * of_samples[0], compose(parts, alone))

@@ -1,12 +1,21 @@
 """Pruning drops what helps least, measures, and knows where to stop."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from trimtab.selector.pruning import drop_order, prune, sizes_down_from, usefulness
+from trimtab.selector.parts import Choice, Parts, compose
+from trimtab.selector.pruning import (
+    drop_order,
+    prune,
+    prune_jointly,
+    sizes_down_from,
+    usefulness,
+)
 
 
 def terms_and_gradient(seed: int, count: int = 12, width: int = 6) -> tuple[Tensor, Tensor]:
@@ -99,3 +108,77 @@ def test_nothing_to_prune_gives_no_curve() -> None:
         nothing, torch.ones(6), lambda _: 1.0, sizes_down_from(0), full_effect=1.0, tolerance=0.9
     )
     assert curve == []
+
+
+GRADIENT = torch.randn(12, generator=torch.Generator().manual_seed(9))
+EVERYTHING = Choice(tuple(range(30)), tuple(range(38)))
+
+
+def joint(parts: Parts, start: Choice = EVERYTHING) -> list[Choice]:
+    return list(prune_jointly(parts, start, lambda _: GRADIENT))
+
+
+def rows(choice: Choice) -> int:
+    return len(choice.samples) * len(choice.features or (0,))
+
+
+def test_samples_and_features_are_pruned_together_down_to_one_of_each(parts: Parts) -> None:
+    found = joint(parts)
+    assert found[0] == EVERYTHING
+    assert rows(found[-1]) == 1
+    for before, after in pairwise(found):
+        assert rows(after) <= max(1, 0.4 * rows(before))
+        assert set(after.samples) <= set(before.samples)
+        assert set(after.features or ()) <= set(before.features or ())
+    kinds = {(len(c.samples) < 30, len(c.features or ()) < 38) for c in found[:4]}
+    assert (True, True) in kinds  # neither kind waits for the other
+
+
+def test_joint_pruning_turns_the_vector_towards_the_gradient_while_there_is_enough(
+    parts: Parts,
+) -> None:
+    fits = [float(cosine(compose(parts, choice), GRADIENT)) for choice in joint(parts)]
+    assert max(fits) > fits[0] + 0.2
+    drawn = Choice(tuple(range(5)), tuple(range(5)))
+    small = next(c for c in joint(parts) if rows(c) <= 25)
+    assert float(cosine(compose(parts, small), GRADIENT)) > 0.2 + float(
+        cosine(compose(parts, drawn), GRADIENT)
+    )
+
+
+def test_the_next_to_go_is_the_part_that_the_cosine_misses_least() -> None:
+    features = torch.tensor([[1.0, 0.0, 1.0], [1.0, 0.1, 1.0], [0.9, 0.0, 1.0]])
+    decoder = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, -1.0]])
+    parts = Parts(("a", "b", "c"), features @ decoder, features, decoder)
+    towards = torch.tensor([1.0, 0.0, 0.0])
+    start = Choice((0, 1, 2), (0, 1, 2))
+    found = list(prune_jointly(parts, start, lambda _: towards, shrink=0.7))
+    assert found[1] == Choice((0, 1, 2), (0, 1))  # the third points elsewhere
+
+
+def test_coefficients_go_with_their_features_and_can_be_fitted_anew(parts: Parts) -> None:
+    asked: list[Choice] = []
+
+    def gradient(choice: Choice) -> Tensor:
+        asked.append(choice)
+        return GRADIENT
+
+    def double(choice: Choice, towards: Tensor) -> Choice:
+        assert towards is GRADIENT
+        assert choice.coefficients is not None
+        return Choice(choice.samples, choice.features, tuple(2 * c for c in choice.coefficients))
+
+    start = Choice((1, 2, 3, 4), (5, 6, 7, 8), (1.0, 2.0, 3.0, 4.0))
+    found = list(prune_jointly(parts, start, gradient, double))
+    assert asked == found  # the gradient is taken where the vector is
+    size = {5: 1.0, 6: 2.0, 7: 3.0, 8: 4.0}
+    for step, choice in enumerate(found):
+        assert choice.features is not None
+        assert choice.coefficients == tuple(2**step * size[f] for f in choice.features)
+
+
+def test_without_features_samples_alone_are_pruned(dense_parts: Parts) -> None:
+    found = joint(dense_parts, Choice(tuple(range(30))))
+    assert [len(c.samples) for c in found] == sorted({len(c.samples) for c in found}, reverse=True)
+    assert len(found[-1].samples) == 1
+    assert all(c.features is None for c in found)

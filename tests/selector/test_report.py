@@ -14,14 +14,14 @@ import pytest
 from trimtab.errors import VectorError
 from trimtab.selector.report import render_report, reply_to_show
 from trimtab.selector.report.aim import aimed
-from trimtab.selector.report.contents import side_by_side, sizes, strongest, surrogates
+from trimtab.selector.report.contents import points, side_by_side, strongest, surrogates
 
 N_SAMPLES, KEPT, FEATURES = 40, 3, (7, 1042)
 INT = pl.Int64
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
 CONTROLS = (
-    "unsteered", "dense_mean_difference", "full_sae", "random_samples", "random_features",
-    "random_direction", "lexical", "prompting",
+    "unsteered", "dense_mean_difference", "full_sae", "random_samples", "same_features",
+    "random_features", "random_dictionary", "random_direction", "lexical", "prompting",
 )  # fmt: skip
 
 
@@ -42,7 +42,7 @@ def a_card(*, sae: bool, questions: int, reliable: bool) -> dict[str, Any]:
     beyond = {name: some(0.2) if questions else none("no questions") for name in CONTROLS}
     del beyond["lexical"]
     if not sae:
-        for name in ("full_sae", "random_features"):
+        for name in ("full_sae", "same_features", "random_features", "random_dictionary"):
             controls[name] = dict.fromkeys(("effect", "behavior_rate"), none("the run had no SAE"))
             del beyond[name]
     ids = [f"s{i:02}" for i in range(N_SAMPLES)]
@@ -95,8 +95,11 @@ def a_card(*, sae: bool, questions: int, reliable: bool) -> dict[str, Any]:
         },
         "finalists": [
             {"origin": "trial 3", "samples": 3, "features": 2 if sae else None,
-             "effect": 0.4, "behavior_rate": 0.7 if reliable else None},
+             "effect": 0.4, "behavior_rate": 0.7 if reliable else None,
+             "holds": 0.83 if reliable else None},
         ],
+        "choice": {"confidence": 0.8, "tolerance": 0.95, "prompts": 60 if reliable else 0},
+        "strongest": None,
         "judge": {"kind": "words", "accuracy": 0.93 if reliable else 0.61, "reliable": reliable,
                   "trained_on": 60},
         "settings": {"seed": 0, "budget": 0.1, "tolerance": 0.95, "trials": 8, "target": None,
@@ -187,12 +190,15 @@ def export(
                 for of in (("samples", "features") if sae else ("samples",)) for k in (20, 12, 7, 4)
             ]
         ),
-        "candidates": pl.DataFrame(
+        "pareto": pl.DataFrame(
             {
-                "origin": ["pruned to 12 samples", "trial 0", "trial 3"], "pooling": ["mean"] * 3,
-                "samples": [12, 5, 3],
-                "features": pl.Series([20, 4, 2] if sae else [None] * 3, dtype=pl.Int64),
-                "effect": [0.5, 0.3, 0.4], "chosen": [False, False, True],
+                "method": ["pruning", "search", "search", "random"],
+                "origin": ["pruned to 12 samples", "trial 0", "trial 3", "random"],
+                "pooling": ["mean"] * 4, "samples": [12, 5, 3, 3],
+                "features": pl.Series([20, 4, 2, 2] if sae else [None] * 4, dtype=pl.Int64),
+                "effect": [0.5, 0.3, 0.4, 0.1], "behavior_rate": [None, None, 0.7, None],
+                "front": [True, False, True, False], "chosen": [False, False, True, False],
+                "strongest": [True, False, False, False],
             }
         ),
         "replies": pl.DataFrame(
@@ -364,7 +370,7 @@ def test_ids_are_unique_and_every_reference_inside_a_figure_resolves(tmp_path: P
 def test_figures_leave_every_colour_to_the_page(tmp_path: Path) -> None:
     page = render_report(export(tmp_path / "v")).read_text(encoding="utf-8")
     figures = re.findall(r"<svg.*?</svg>", page, flags=re.S)
-    assert len(figures) == 9
+    assert len(figures) == 10
     for figure in figures:
         assert set(re.findall(r"(?:fill|stroke): ?([^;\"]+)", figure)) <= {
             "none", "var(--ink)", "var(--muted)", "var(--rule)", "var(--accent)", "var(--paper)",
@@ -443,13 +449,35 @@ def test_a_rank_correlation_that_is_low_or_unknown_is_said_to_be_so() -> None:
     assert "the behaviour rate itself, as was asked, along the gradient of the margin" in said
 
 
-def test_candidates_are_sized_by_samples_times_features(tmp_path: Path) -> None:
-    with_sae = pl.read_parquet(export(tmp_path / "v") / "candidates.parquet")
-    assert sizes(with_sae) == {
-        "pruned": [(240, 0.5)], "searched": [(20, 0.3)], "chosen": [(6, 0.4)],
+def test_points_are_sized_by_the_rows_of_their_receipt(tmp_path: Path) -> None:
+    with_sae = points(pl.read_parquet(export(tmp_path / "v") / "pareto.parquet"))
+    assert [point.size for point in with_sae] == [240, 20, 6, 6]
+    assert [point.chosen for point in with_sae] == [False, False, True, False]
+    dense = points(pl.read_parquet(export(tmp_path / "w", sae=False) / "pareto.parquet"))
+    assert [point.size for point in dense] == [12, 5, 3, 3]
+
+
+def test_the_surface_is_drawn_with_every_method_that_was_measured(tmp_path: Path) -> None:
+    page = rendered(export(tmp_path / "v")).text
+    for method in ("pruning", "search", "random", "chosen"):
+        assert method in page
+    assert "The Pareto front over samples and features" in page
+    assert "over samples and features" not in rendered(export(tmp_path / "w", sae=False)).text
+
+
+def test_the_strongest_point_is_told_of_where_it_is_another(tmp_path: Path) -> None:
+    folder = export(tmp_path / "v")
+    assert "The strongest finalist" not in rendered(folder).text
+    card = json.loads((folder / "card.json").read_text())
+    card["strongest"] = {
+        "origin": f"gates at penalty 0.01 {HOSTILE}", "behavior_rate": some(0.9, 0.05),
+        "behavior_rate_beyond_dense": some(0.2, 0.1), "effect": some(0.7, 0.1),
     }  # fmt: skip
-    dense = pl.read_parquet(export(tmp_path / "w", sae=False) / "candidates.parquet")
-    assert [size for way in sizes(dense).values() for size, _ in way] == [12, 5, 3]
+    (folder / "card.json").write_text(json.dumps(card))
+    page = rendered(folder)
+    assert "The strongest finalist, gates at penalty 0.01" in page.text
+    assert "0.90 [0.85, 0.95]" in page.text
+    assert not {"script", "img"} & {tag for tag, _ in page.tags}
 
 
 def test_the_receipt_says_what_it_sums_to(tmp_path: Path) -> None:

@@ -5,15 +5,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import Tensor
 
 from trimtab.errors import VectorError
 from trimtab.selector import search as module
 from trimtab.selector.parts import Choice, Parts, compose
 from trimtab.selector.rankers import FEATURE_RANKERS, SAMPLE_RANKERS, Evidence
-from trimtab.selector.search import Candidate, choose_by_knobs, pareto, search
+from trimtab.selector.search import choose_by_knobs, search, through
+from trimtab.selector.surface import Candidate
 
 GRADIENT = torch.randn(12, generator=torch.Generator().manual_seed(9))
 
@@ -182,34 +181,28 @@ def test_where_no_feature_qualifies_knobs_choose_nothing(parts: Parts) -> None:
     assert choose_by_knobs({"mean": silent}, GRADIENT, knobs) is None
 
 
-def candidate(number: int, effect: float, samples: int, features: int) -> Candidate:
-    own = range(10 * number, 10 * number + samples)
-    choice = Choice(tuple(own), tuple(range(features)) if features else None)
-    return Candidate("mean", choice, effect, str(number))
-
-
-sizes = st.tuples(st.integers(0, 4), st.integers(1, 4), st.integers(0, 3))
-
-
-@given(st.lists(sizes, max_size=25))
-def test_the_pareto_front_is_what_nothing_beats(found: list[tuple[int, int, int]]) -> None:
-    candidates = [candidate(i, float(e), s, f) for i, (e, s, f) in enumerate(found)]
-
-    def beats(one: Candidate, other: Candidate) -> bool:
-        a, b = (
-            (one.effect, -one.size[0], -one.size[1]),
-            (other.effect, -other.size[0], -other.size[1]),
-        )
-        return a != b and all(x >= y for x, y in zip(a, b, strict=True))
-
-    front = pareto(candidates)
-    assert all(not beats(other, one) for one in front for other in candidates)
-    kept = {(c.effect, c.size) for c in front}
-    for one in candidates:
-        if not any(beats(other, one) for other in candidates):
-            assert (one.effect, one.size) in kept
-    assert bool(front) == bool(candidates)
-
-
-def test_the_same_choice_stands_once_on_the_front() -> None:
-    assert len(pareto([candidate(0, 1.0, 2, 2), candidate(0, 1.0, 2, 2)])) == 1
+def test_samples_are_ranked_for_the_features_that_were_taken_first(parts: Parts) -> None:
+    knobs: dict[str, str | int] = {
+        "pooling": "mean",
+        "sample_ranker": "influence",
+        "samples": 6,
+        "feature_ranker": "influence",
+        "features": 2,
+        "coefficients": "mean",
+    }
+    for_all = choose_by_knobs({"mean": parts}, GRADIENT, knobs)
+    first = choose_by_knobs({"mean": parts}, GRADIENT, {**knobs, "samples": 30})
+    for_features = choose_by_knobs({"mean": parts}, GRADIENT, {**knobs, "samples_for": "features"})
+    assert for_all is not None
+    assert first is not None
+    assert for_features is not None
+    assert for_features.samples != for_all.samples
+    assert set(for_features.features or ()) <= set(first.features or ())
+    assert parts.decoder is not None
+    chosen = list(first.features or ())
+    seen = through(parts, first)
+    assert seen.features is not None
+    torch.testing.assert_close(seen.residual, seen.features @ parts.decoder)
+    assert set(seen.features.abs().sum(0).nonzero().flatten().tolist()) <= set(chosen)
+    scores = SAMPLE_RANKERS["influence"](Evidence(seen, GRADIENT))
+    assert set(for_features.samples) == set(scores.topk(6).indices.tolist())

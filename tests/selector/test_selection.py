@@ -19,7 +19,7 @@ from trimtab.model.language_model import LanguageModel
 from trimtab.model.sae import SAE
 from trimtab.pairs import Message, Sample
 from trimtab.selector.export import export_selection
-from trimtab.selector.folder import CARD, read_card, sha256, tables
+from trimtab.selector.folder import CARD, STRONGEST_FILE, read_card, sha256, tables
 from trimtab.selector.report import found, render_report
 from trimtab.selector.run import run
 from trimtab.selector.select import REPORT_TEXTS, Selection, Settings, select
@@ -37,7 +37,7 @@ WORDS = (
     "think", "should", "rather", "course", "quick", "brown",
     "lazy", "answer", "agree", "fox", "dog", "help",
 )  # fmt: skip
-SETTINGS = Settings(trials=2, panel=12, max_new_tokens=4)
+SETTINGS = Settings(trials=2, panel=12, max_new_tokens=4, draws=2)
 CHANGING = ("created_at", "seconds")  # what two runs of the same may differ in
 POINT = HookPoint(1, "hook_resid_post")
 CONTROLS = {
@@ -45,7 +45,9 @@ CONTROLS = {
     "dense_mean_difference",
     "full_sae",
     "random_samples",
+    "same_features",
     "random_features",
+    "random_dictionary",
     "random_direction",
     "lexical",
     "prompting",
@@ -313,14 +315,73 @@ def test_the_tables_can_be_queried(exported: Path) -> None:
         connection,
         "SELECT vector, count(*) AS n FROM replies GROUP BY vector ORDER BY vector",
     )
-    assert set(rows["vector"]) == CONTROLS | {"minimal"}
+    strongest = {"strongest"} if read_card(exported)["strongest"] else set()
+    assert set(rows["vector"]) == CONTROLS | {"minimal"} | strongest
     assert rows["n"].n_unique() == 1
     judged = query(connection, "SELECT vector, draw, judge, second FROM judged")
-    assert set(judged["vector"]) == CONTROLS | {"minimal"}
+    assert set(judged["vector"]) == CONTROLS | {"minimal"} | strongest
     assert judged.filter(draw=0).height == rows["n"].sum() < judged.height
-    (chosen,) = query(connection, "SELECT sum(chosen::int) FROM candidates").row(0)
+    (chosen,) = query(connection, "SELECT sum(chosen::int) FROM pareto").row(0)
     assert chosen == 1
     connection.close()
+
+
+def test_every_method_gives_points_of_one_surface(exported: Path) -> None:
+    points = pl.read_parquet(exported / "pareto.parquet")
+    assert set(points["method"]) == {
+        "pruning", "joint pruning", "pursuit", "gates", "search", "random",
+    }  # fmt: skip
+    assert {"samples", "features", "effect", "behavior_rate", "front"} <= set(points.columns)
+    assert not points.filter(method="random")["front"].any()
+    front = points.filter("front").sort("samples", "features")
+    for one in front.iter_rows(named=True):
+        smaller = points.filter(
+            pl.col("method") != "random",
+            pl.col("samples") <= one["samples"],
+            pl.col("features") <= one["features"],
+        )
+        assert smaller["effect"].max() == one["effect"]
+    card = read_card(exported)
+    (chosen,) = points.filter("chosen").to_dicts()
+    assert chosen["front"]
+    assert chosen["samples"] == card["samples"]["kept"]
+    assert chosen["features"] == card["features"]["kept"]
+    assert card["cost"]["gates"]["gradients"] > card["cost"]["gates"]["effects"] > 0
+    assert card["cost"]["search"] == {"effects": points.filter(method="search").height,
+                                      "gradients": 0}  # fmt: skip
+
+
+def test_the_strongest_point_is_reported_and_kept_where_it_is_another(
+    exported: Path, store: Store, tiny_model: LanguageModel
+) -> None:
+    card = read_card(exported)
+    points = pl.read_parquet(exported / "pareto.parquet").filter("strongest")
+    file = exported / STRONGEST_FILE
+    assert file.exists() == (card["strongest"] is not None) == (not points["chosen"].any())
+    if card["strongest"] is None:
+        return
+    strongest = card["strongest"]
+    assert len(strongest["samples"]) == points["samples"][0]
+    assert set(strongest["samples"]) <= set(card["splits"]["select"])
+    assert is_estimate(strongest["behavior_rate_beyond_dense"])
+    vector, multiplier = load_vector(file)
+    change = vector.edit(multiplier)
+    assert change is not None
+    found = Damage(tiny_model, POINT, max_texts=REPORT_TEXTS)(change)
+    assert found.mean == pytest.approx(strongest["kl_mean"], rel=1e-3)
+    by_id = {sample.id: sample for sample in store.samples("refusal")}
+    report = [by_id[i] for i in card["splits"]["report"]]
+    effects = Margin(tiny_model, report, POINT).effects(change)
+    assert effects.mean() == pytest.approx(strongest["effect"]["value"], abs=1e-4)
+
+
+def test_random_controls_have_as_many_draws_as_were_asked_for(exported: Path) -> None:
+    controls = read_card(exported)["controls"]
+    random = {name: c["draws"] for name, c in controls.items() if c["draws"] != 1}
+    assert random == dict.fromkeys(
+        ("random_samples", "same_features", "random_features", "random_dictionary",
+         "random_direction"), SETTINGS.draws,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -328,7 +389,7 @@ def test_the_tables_can_be_queried(exported: Path) -> None:
     [
         VECTOR_FILE,
         *(f"{table}.parquet" for table in ("receipt", "samples", "features", "curves")),
-        *(f"{table}.parquet" for table in ("candidates", "replies", "judged")),
+        *(f"{table}.parquet" for table in ("pareto", "replies", "judged")),
     ],
 )
 def test_a_file_that_was_changed_or_lost_is_found(copy: Path, name: str) -> None:
@@ -386,7 +447,7 @@ class Stop(Exception):
 
 @pytest.mark.parametrize(
     "stage",
-    ["what the panel", "what the surrogates", "pruning features", "what the model", "control"],
+    ["what the panel", "pruning features", "learning gates", "what the model", "control"],
 )
 def test_an_interrupted_run_resumes_and_ends_with_the_same_card(
     stage: str,
@@ -400,7 +461,7 @@ def test_an_interrupted_run_resumes_and_ends_with_the_same_card(
 
     def say(what: str, done: int, total: int) -> None:
         heard.append(what)
-        times = 1 if stage in ("pruning features", "what the model") else 2
+        times = 1 if stage in ("pruning features", "learning gates", "what the model") else 2
         if sum(h.startswith(stage) for h in heard) == times:
             raise Stop
 
@@ -609,7 +670,7 @@ def test_where_first_words_agree_the_lexical_control_is_null_with_the_reason(
     for estimate in card["controls"]["lexical"].values():
         assert estimate["value"] is None
         assert "first words" in estimate["reason"]
-    assert all("pruned" in finalist["origin"] for finalist in card["finalists"])
+    assert not any("trial" in finalist["origin"] for finalist in card["finalists"])
 
 
 def test_the_card_holds_the_targets_panel_and_history(exported: Path) -> None:

@@ -7,11 +7,12 @@ import pytest
 import torch
 from transformers import GenerationConfig
 
+from trimtab.errors import VectorError
 from trimtab.model.hook_points import HookPoint
 from trimtab.model.language_model import LanguageModel
 from trimtab.model.render import render_prompt
 from trimtab.pairs import Message
-from trimtab.steering.generation import generate, read_prompts
+from trimtab.steering.generation import generate, generate_each, read_prompts
 from trimtab.steering.positions import Positions
 from trimtab.steering.vector import SteeringVector
 
@@ -78,6 +79,33 @@ def test_prompts_are_not_used_up_by_a_reply(tiny_model: LanguageModel) -> None:
     generate(prompts, vector(seed=2), 2.0, max_new_tokens=2 * NEW)
     generate(prompts, vector("all"), max_new_tokens=NEW)
     assert generate(prompts, vector(), max_new_tokens=NEW) == before == plain(tiny_model, vector())
+
+
+@pytest.mark.parametrize("positions", POSITIONS)
+def test_vectors_that_share_a_pass_get_the_replies_that_each_gets_alone(
+    family_model: LanguageModel, monkeypatch: pytest.MonkeyPatch, positions: Positions
+) -> None:
+    monkeypatch.setattr("trimtab.steering.generation.REPLIES_PER_BATCH", 3)
+    steerings = [(vector(positions, seed), strength) for seed, strength in
+                 ((1, 1.0), (2, -1.0), (1, 0.0), (3, 2.0), (4, 1.0))]  # fmt: skip
+    prompts = read_prompts(family_model, QUESTIONS)
+    alone = [generate(prompts, one, strength, max_new_tokens=NEW) for one, strength in steerings]
+    assert len({tuple(replies) for replies in alone}) == len(steerings)
+    for rows in (1, 7, 1000):  # one, two, and all of them at once
+        monkeypatch.setattr("trimtab.steering.generation.ROWS_PER_PASS", rows)
+        assert generate_each(prompts, steerings, max_new_tokens=NEW) == alone
+
+
+def test_no_vectors_get_no_replies(tiny_model: LanguageModel) -> None:
+    assert generate_each(read_prompts(tiny_model, QUESTIONS), []) == []
+
+
+def test_vectors_that_act_at_unlike_places_share_no_pass(tiny_model: LanguageModel) -> None:
+    prompts = read_prompts(tiny_model, QUESTIONS)
+    elsewhere = SteeringVector(vector().direction, HookPoint(2, "hook_resid_post"))
+    for other in (elsewhere, vector("all")):
+        with pytest.raises(VectorError, match="share a forward pass"):
+            generate_each(prompts, [(vector(), 1.0), (other, 1.0)])
 
 
 def test_multiplier_0_gives_the_unsteered_replies(tiny_model: LanguageModel) -> None:

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ from trimtab.selector.journal import Journal
 from trimtab.steering.calibration import Calibration, calibrate
 from trimtab.steering.damage import Damage, Divergence
 from trimtab.steering.fluency import Fluency, repetition, reply_nats
-from trimtab.steering.generation import Prompts, generate, read_prompts
+from trimtab.steering.generation import Prompts, generate, generate_each, read_prompts
 from trimtab.steering.judges.classifier import BehaviorClassifier, TextJudge
 from trimtab.steering.judges.judge import Judge
 from trimtab.steering.margin import Margin
@@ -24,6 +25,8 @@ from trimtab.steering.positions import Positions
 from trimtab.steering.vector import SteeringVector
 
 Conversations = Sequence[tuple[Message, ...]]
+
+VECTORS_AT_ONCE = 8  # whose replies are written, and noted in the journal, together
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,6 +131,33 @@ class Bench:
         key = ("replies", digest, multiplier, _key(conversations))
         replies: list[str] = self.journal.once(key, measure)
         return replies
+
+    def replies_each(
+        self,
+        directions: Sequence[Tensor],
+        conversations: Conversations,
+        multipliers: Sequence[float],
+    ) -> list[list[str]]:
+        """Return the replies under each of several unit vectors, as `replies` does for one."""
+        vectors = [self.vector(direction) for direction in directions]
+        steerings = list(zip(vectors, multipliers, strict=True))
+        replies: list[list[str]] = []
+        for start in range(0, len(steerings), VECTORS_AT_ONCE):
+            some = steerings[start : start + VECTORS_AT_ONCE]
+            key = (
+                "replies each",
+                [(_digest(v.direction), m) for v, m in some],
+                _key(conversations),
+            )
+            measure = partial(self._generate_each, conversations, some)
+            replies += self.journal.once(key, measure)
+        return replies
+
+    def _generate_each(
+        self, conversations: Conversations, steerings: list[tuple[SteeringVector, float]]
+    ) -> list[list[str]]:
+        prompts = self._prompts(conversations)
+        return generate_each(prompts, steerings, max_new_tokens=self.max_new_tokens)
 
     def _prompts(self, conversations: Conversations) -> Prompts:
         """Return prompts with their cache; the same ones are asked again and again."""

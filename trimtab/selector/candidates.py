@@ -1,39 +1,41 @@
-"""Candidates for the minimal vector: pruned, matched, and judged by what the model writes."""
+"""Candidates for the minimal vector, a function a method; each is measured at equal damage."""
 
-import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 
+import torch
 from torch import Tensor
 
-from trimtab.errors import SelectionError, VectorError
-from trimtab.selector.bench import Bench, Conversations
-from trimtab.selector.parts import Choice, Parts, compose
-from trimtab.selector.pruning import CurvePoint, prune, sizes_down_from
-from trimtab.selector.search import Candidate, choose_features, pareto
-from trimtab.selector.target import Target
+from trimtab.errors import VectorError
+from trimtab.selector.gates import gate_path
+from trimtab.selector.objective import Objective
+from trimtab.selector.parts import Choice, Parts
+from trimtab.selector.pruning import CurvePoint, prune, prune_jointly, sizes_down_from
+from trimtab.selector.rankers import FEATURE_RANKERS, Evidence
+from trimtab.selector.rankers.pursuit import MAX_FEATURES, matched, usable
+from trimtab.selector.search import choose_features
+from trimtab.selector.surface import Candidate, Method
 
 MATCHED_FEATURES = (40, 20, 12, 6)  # sizes at which features are matched on the pruned samples
-MAX_PRUNED_FEATURES = 256  # pruning of features starts at no more than these
+MAX_PRUNED_FEATURES = 256  # pruning of features alone starts at no more than these
 CURVE_FLOOR = 0.5  # pruning goes on to this share of the full effect, so that curves show the fall
-SMALLEST, STRONGEST = 4, 2  # finalists whose replies are judged
+RANDOM_SIZES = ((0.05, 5), (0.05, 20), (0.2, 20))  # share of samples and number of features
+RANDOM_DRAWS = 3  # at each of them
 
-Measure = Callable[[Choice], float]
 
-
-def prune_samples(parts: Parts, target: Target, measure: Measure, dense: float) -> list[CurvePoint]:
+def prune_samples(objective: Objective, pooling: str, dense: float) -> list[CurvePoint]:
     """Return the pruning curve of samples, of the dense vector that is left.
 
     Args:
-        parts: rows to choose from.
-        target: whose gradient ranks them.
-        measure: effect of a choice at equal damage.
+        objective: whose first gradient ranks them.
+        pooling: rows to choose from.
         dense: effect of the dense vector.
     """
+    parts = objective.pools[pooling]
     return prune(
         parts.residual,
-        target.gradient,
-        lambda kept: measure(Choice(kept)),
+        objective.start,
+        lambda kept: objective.candidate("pruning", pooling, Choice(kept), "").effect,
         sizes_down_from(parts.n_samples),
         full_effect=dense,
         tolerance=CURVE_FLOOR,
@@ -41,25 +43,26 @@ def prune_samples(parts: Parts, target: Target, measure: Measure, dense: float) 
 
 
 def prune_features(
-    parts: Parts, target: Target, measure: Measure, dense: float, samples: tuple[int, ...]
+    objective: Objective, pooling: str, dense: float, samples: tuple[int, ...]
 ) -> list[CurvePoint]:
     """Return the pruning curve of features on the samples that were left."""
+    parts = objective.pools[pooling]
     assert parts.features is not None and parts.decoder is not None
     mean = parts.features[list(samples)].mean(0)
     fired = mean.nonzero().flatten()
 
-    def features(kept: tuple[int, ...]) -> tuple[int, ...]:
-        return tuple(fired[list(kept)].tolist())
+    def choice(kept: tuple[int, ...]) -> Choice:
+        return Choice(samples, tuple(fired[list(kept)].tolist()))
 
     curve = prune(
         mean[fired, None] * parts.decoder[fired],
-        target.gradient,
-        lambda kept: measure(Choice(samples, features(kept))),
+        objective.start,
+        lambda kept: objective.candidate("pruning", pooling, choice(kept), "").effect,
         sizes_down_from(min(len(fired), MAX_PRUNED_FEATURES)),
         full_effect=dense,
         tolerance=CURVE_FLOOR,
     )
-    return [CurvePoint(features(p.kept), p.effect, p.faithfulness) for p in curve]
+    return [CurvePoint(choice(p.kept).features or (), p.effect, p.faithfulness) for p in curve]
 
 
 def smallest_that_holds(curve: Sequence[CurvePoint], tolerance: float) -> tuple[int, ...]:
@@ -77,84 +80,176 @@ def pruned_candidates(
     """Return the curves' points as candidates: of features, where there are any."""
     if not feature_curve:
         return [
-            Candidate(pooling, Choice(p.kept), p.effect, f"pruned to {len(p.kept)} samples")
+            Candidate(
+                pooling, Choice(p.kept), p.effect, f"pruned to {len(p.kept)} samples", "pruning"
+            )
             for p in sample_curve
         ]
     start = f"pruned to {len(samples)} samples"
     return [
-        Candidate(pooling, Choice(samples, p.kept), p.effect, f"{start}, {len(p.kept)} features")
+        Candidate(
+            pooling,
+            Choice(samples, p.kept),
+            p.effect,
+            f"{start}, {len(p.kept)} features",
+            "pruning",
+        )
         for p in feature_curve
     ]
 
 
 def matched_candidates(
-    pooling: str, parts: Parts, target: Target, measure: Measure, samples: tuple[int, ...]
+    objective: Objective, pooling: str, samples: tuple[int, ...]
 ) -> list[Candidate]:
     """Return candidates of few features, matched to the gradient, on the samples that were left."""
-    candidates = []
-    for count in MATCHED_FEATURES:
-        choice = choose_features(
-            parts, samples, target.gradient, ranker="pursuit", count=count, coefficients="matched"
+    parts = objective.pools[pooling]
+    choices = [
+        choose_features(
+            parts, samples, objective.start, ranker="pursuit", count=count, coefficients="matched"
         )
-        if choice is None or choice.features is None:
-            continue
-        try:
-            effect = measure(choice)
-        except VectorError:  # no multiplier brings it to the damage budget
-            continue
-        origin = f"pruned to {len(samples)} samples, {len(choice.features)} matched features"
-        candidates.append(Candidate(pooling, choice, effect, origin))
-    return candidates
+        for count in MATCHED_FEATURES
+    ]
+    return _measured(
+        objective, "pursuit", pooling, (c for c in choices if c is not None), "matched on pruned"
+    )
 
 
-def judge(
-    bench: Bench,
-    pools: Mapping[str, Parts],
-    candidates: Sequence[Candidate],
-    dense: Tensor,
-    dense_effect: float,
-    conversations: Conversations,
-    *,
-    tolerance: float,
-) -> tuple[Candidate, list[dict[str, Any]]]:
-    """Choose the smallest finalist that keeps what the dense vector adds to the behaviour rate.
+def joint_candidates(objective: Objective, pooling: str, dense: float) -> list[Candidate]:
+    """Return a path on which samples and features are pruned together, from all that is usable.
 
-    Finalists lie on the Pareto front: the smallest few that keep the dense vector's effect on the
-    target, and the few with the largest effect. One holds if it adds at least the share `tolerance`
-    of what the dense vector adds to the unsteered rate, and something. Where none holds, the one
-    with the highest rate is taken; where the judge cannot judge, the effect decides alone.
+    Where few features are left, each point stands there with coefficients matched to the gradient
+    at itself, too.
     """
-    if not candidates:
-        raise SelectionError("nothing could be selected: no feature differs between the sides")
-    front = pareto(list(candidates))
-    strongest = sorted(front, key=lambda c: -c.effect)
-    keeping = [c for c in front if dense_effect > 0 and c.effect >= tolerance * dense_effect]
-    keeping.sort(key=_size)
-    finalists = list(dict.fromkeys(keeping[:SMALLEST] + strongest[:STRONGEST]))
-    if not (bench.judge.reliable and conversations):
-        return (keeping or strongest)[0], [_row(c, None) for c in finalists]
-    rates = {c: bench.rate(compose(pools[c.pooling], c.choice), conversations) for c in finalists}
-    unsteered = bench.rate(None, conversations)
-    added = max(bench.rate(dense, conversations) - unsteered, 0.0)
-    floor = unsteered + tolerance * added
-    holding = [c for c in finalists if rates[c] >= floor and rates[c] > unsteered]
-    best = max(finalists, key=lambda c: (rates[c], -_size(c)))
-    chosen = min(holding, key=_size) if holding else best
-    return chosen, [_row(c, rates[c]) for c in finalists]
+    parts = objective.pools[pooling]
+    features = _usable(parts)
+    if features == ():
+        return []
+    return _path(objective, "joint pruning", pooling, Choice(_all(parts), features), dense)
 
 
-def _size(candidate: Candidate) -> float:
-    """One number for smallness: doubling the samples weighs as much as doubling the features."""
-    samples, features = candidate.size
-    return math.log(samples) + math.log(max(features, 1))
+def pursued_candidates(objective: Objective, pooling: str, dense: float) -> list[Candidate]:
+    """Return a path from the features that a matching pursuit takes, on all samples, downwards.
+
+    The samples that stay are those that serve the pursued features; coefficients are matched anew
+    to the gradient at each point.
+    """
+    parts = objective.pools[pooling]
+    scores = FEATURE_RANKERS["pursuit"](Evidence(parts, objective.start))
+    pursued = tuple(scores.argsort(descending=True)[:MAX_FEATURES].tolist())
+    pursued = tuple(f for f in pursued if scores[f] > -torch.inf)
+    if not pursued:
+        return []
+    start = matched(parts, Choice(_all(parts), pursued), objective.start)
+    return _path(objective, "pursuit", pooling, start, dense)
 
 
-def _row(candidate: Candidate, rate: float | None) -> dict[str, Any]:
-    samples, features = candidate.size
-    return {
-        "origin": candidate.origin,
-        "samples": samples,
-        "features": features or None,
-        "effect": candidate.effect,
-        "behavior_rate": rate,
-    }
+def gate_candidates(
+    objective: Objective, pooling: str, dense: float, *, seed: int
+) -> list[Candidate]:
+    """Return what learned gates leave open at each penalty; few features also matched."""
+    parts = objective.pools[pooling]
+    features = _usable(parts)
+    if features == ():
+        return []
+    points = gate_path(
+        parts,
+        features,
+        lambda added: objective.gradient("gates", added),
+        objective.strength,
+        seed=seed,
+    )
+    found: list[Candidate] = []
+    with suppress(VectorError):  # no multiplier brings what is left to the damage budget
+        for point in points:
+            kept = _measured(objective, "gates", pooling, [point.choice], "gates")
+            found.extend(kept)
+            found.extend(_matched(objective, "gates", pooling, point.choice, point.gradient))
+            if not kept or kept[0].effect < CURVE_FLOOR * dense:
+                break
+    return found
+
+
+def random_candidates(objective: Objective, pooling: str, *, seed: int) -> list[Candidate]:
+    """Return random samples and features of a few sizes, matched to the gradient.
+
+    They show what a size gives whatever is chosen; they are never chosen themselves.
+    """
+    parts = objective.pools[pooling]
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw() -> Iterable[Choice]:
+        for share, count in RANDOM_SIZES:
+            for _ in range(RANDOM_DRAWS):
+                some = torch.randperm(parts.n_samples, generator=generator)
+                samples = tuple(some[: max(1, round(share * parts.n_samples))].tolist())
+                if parts.features is None:
+                    yield Choice(samples)
+                    continue
+                fired = parts.features[list(samples)].mean(0).nonzero().flatten()
+                if len(fired):
+                    of_fired = torch.randperm(len(fired), generator=generator)[:count]
+                    choice = Choice(samples, tuple(fired[of_fired].tolist()))
+                    yield matched(parts, choice, objective.start)
+
+    return _measured(objective, "random", pooling, draw(), "random")
+
+
+def _path(
+    objective: Objective, method: Method, pooling: str, start: Choice, dense: float
+) -> list[Candidate]:
+    """Prune jointly until the effect falls below the floor; the point that does is kept, too."""
+    parts = objective.pools[pooling]
+    found: list[Candidate] = []
+
+    def gradient(choice: Choice) -> Tensor:
+        towards = objective.gradient_of(method, pooling, choice)
+        if choice.coefficients is None:
+            found.extend(_matched(objective, method, pooling, choice, towards))
+        return towards
+
+    def refit(choice: Choice, towards: Tensor) -> Choice:
+        return choice if choice.coefficients is None else matched(parts, choice, towards)
+
+    with suppress(VectorError):  # no multiplier brings what is left to the damage budget
+        for choice in prune_jointly(parts, start, gradient, refit):
+            kept = _measured(objective, method, pooling, [choice], method)
+            found.extend(kept)
+            if not kept or kept[0].effect < CURVE_FLOOR * dense:
+                break
+    return found
+
+
+def _matched(
+    objective: Objective, method: Method, pooling: str, choice: Choice, gradient: Tensor
+) -> list[Candidate]:
+    """Measure a choice of few features with coefficients matched to a gradient; else nothing."""
+    if choice.features is None or len(choice.features) > MAX_FEATURES:
+        return []
+    fitted = matched(objective.pools[pooling], choice, gradient)
+    return _measured(objective, method, pooling, [fitted], f"{method}, matched")
+
+
+def _measured(
+    objective: Objective, method: Method, pooling: str, choices: Iterable[Choice], how: str
+) -> list[Candidate]:
+    """Measure choices; those that no multiplier brings to the damage budget are passed over."""
+    found = []
+    for choice in choices:
+        kept = "" if choice.features is None else f", {len(choice.features)} features"
+        with suppress(VectorError):
+            origin = f"{how}: {len(choice.samples)} samples{kept}"
+            found.append(objective.candidate(method, pooling, choice, origin))
+    return found
+
+
+def _all(parts: Parts) -> tuple[int, ...]:
+    return tuple(range(parts.n_samples))
+
+
+def _usable(parts: Parts) -> tuple[int, ...] | None:
+    """Return the features that differ clearly, all that differ where none does; None without."""
+    if parts.features is None:
+        return None
+    clear = usable(parts)
+    some = clear if bool(clear.any()) else parts.features.mean(0) != 0
+    return tuple(some.nonzero().flatten().tolist())

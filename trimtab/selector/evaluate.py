@@ -18,6 +18,7 @@ from trimtab.steering.damage import Damage
 from trimtab.steering.margin import Margin
 
 SLOPE_MULTIPLIERS = (-1.0, 1.0)  # of the calibrated one, beside 0
+FEW_DRAWS = 3  # of a random control, whose replies are looked at more closely
 CURVE_SHARES = (0.25, 0.5, 1.5, 2.0)  # of the calibrated one, for the damage curve
 
 
@@ -45,9 +46,9 @@ class Outcome:
         calibration: of the first draw; None where nothing was added to the residual.
         replies: of the first draw.
         more_replies: of every further draw.
-        nats: per token of each reply to the unsteered model, `(n_questions, draws)`; NaN where the
-            reply is empty.
-        repetition: share of each reply that repeats itself, `(n_questions, draws)`.
+        nats: per token of each reply to the unsteered model, `(n_questions, few draws)`; NaN where
+            a reply is empty.
+        repetition: share of each reply that repeats itself, `(n_questions, few draws)`.
     """
 
     effects: NDArray[np.float64]
@@ -99,12 +100,13 @@ def measure(bench: Bench, held_out: HeldOut, directions: Sequence[Tensor]) -> Ou
     Raises:
         VectorError: a draw cannot be brought to the damage budget.
     """
-    effects, calibrations, replies = [], [], []
+    effects, calibrations = [], []
     for direction in directions:
         found = bench.calibrate(direction, held_out.damage, meter="report")
         calibrations.append(found)
         effects.append(bench.effects(direction, held_out.margin, "report", found.multiplier))
-        replies.append(bench.replies(direction, held_out.questions, found.multiplier))
+    multipliers = [found.multiplier for found in calibrations]
+    replies = bench.replies_each(directions, held_out.questions, multipliers)
     return _outcome(bench, held_out, np.stack(effects, axis=1), replies, calibrations[0])
 
 
@@ -143,7 +145,7 @@ def _outcome(
 ) -> Outcome:
     """Judge the replies of every draw, as answers to the bare questions whatever came before."""
     shown = [bench.judge.shows(held_out.questions, some).astype(float) for some in replies]
-    fluencies = [bench.fluency(held_out.questions, some) for some in replies]
+    fluencies = [bench.fluency(held_out.questions, some) for some in replies[:FEW_DRAWS]]
     return Outcome(
         effects,
         np.stack(shown, axis=1),

@@ -3,12 +3,13 @@
 | file | holds |
 |---|---|
 | `vector.safetensors` | the direction, before the multiplier, with what is needed to apply it |
+| `strongest.safetensors` | the same of the strongest point found, where it is another |
 | `card.json` | what it is, how it was chosen, what it does held out beside its controls |
 | `receipt.parquet` | a row a (sample, feature): the rows sum to the vector |
 | `samples.parquet` | every pair: its text, split, usefulness, and whether it was kept |
 | `features.parquet` | every kept feature: coefficient, direction, description |
 | `curves.parquet` | the pruning curves of samples and of features |
-| `candidates.parquet` | every candidate of pruning and search |
+| `pareto.parquet` | every point that was measured: method, samples, features, effect |
 | `replies.parquet` | replies to the held-out questions, of the vector and of every control |
 | `judged.parquet` | what each of two judges says of every draw's replies, prompts and answers |
 | `report.html` | all of it to look at |
@@ -28,11 +29,13 @@ from typing import Any
 
 import polars as pl
 import torch
+from torch import Tensor
 
 from trimtab.errors import VectorError
 from trimtab.selector.described import DESCRIBED
 from trimtab.selector.evaluate import effect_beyond, faithfulness, rate_beyond
-from trimtab.selector.folder import CARD, read_card, sha256
+from trimtab.selector.finalists import CONFIDENCE
+from trimtab.selector.folder import CARD, STRONGEST_FILE, read_card, sha256
 from trimtab.selector.intervals import Estimate
 from trimtab.selector.judged import judge_facts, judged, second_judge, second_opinion
 from trimtab.selector.parts import compose
@@ -41,6 +44,7 @@ from trimtab.selector.rankers import Evidence
 from trimtab.selector.rankers.contrast import effect_sizes
 from trimtab.selector.receipt import receipt
 from trimtab.selector.select import Selection
+from trimtab.selector.surface import surface_rows
 from trimtab.steering.formats.stored import VECTOR_FILE
 from trimtab.steering.judges.judge import Judge
 from trimtab.steering.vector import SteeringVector, save_vector
@@ -71,6 +75,9 @@ def export_selection(selection: Selection, store: Store, out: Path) -> dict[str,
         selection.direction, selection.bench.hook_point, selection.bench.positions
     )
     save_vector(vector, part / VECTOR_FILE, multiplier=card["multiplier"])
+    if card["strongest"] is not None:
+        strongest = SteeringVector(_strongest(selection), vector.hook_point, vector.positions)
+        save_vector(strongest, part / STRONGEST_FILE, multiplier=card["strongest"]["multiplier"])
     card["checksums"] = {file.name: sha256(file) for file in sorted(part.iterdir())}
     (part / CARD).write_text(json.dumps(card, indent=1, ensure_ascii=False), encoding="utf-8")
     part.replace(out)
@@ -88,7 +95,7 @@ def _tables(selection: Selection, store: Store, second: Judge) -> dict[str, pl.D
         "receipt": rows,
         "samples": _samples(selection).join(given, on="sample_id", how="left"),
         "curves": _curves(selection),
-        "candidates": _candidates(selection),
+        "pareto": _pareto(selection),
         "replies": _replies(selection, replies),
         "judged": replies,
     }
@@ -188,8 +195,8 @@ def _curves(selection: Selection) -> pl.DataFrame:
         [
             {"of": of, "kept": len(p.kept), "effect": p.effect, "faithfulness": p.faithfulness}
             for of, curve in (
-                ("samples", selection.sample_curve),
-                ("features", selection.feature_curve),
+                ("samples", selection.explored.sample_curve),
+                ("features", selection.explored.feature_curve),
             )
             for p in curve
         ],
@@ -202,22 +209,24 @@ def _curves(selection: Selection) -> pl.DataFrame:
     )
 
 
-def _candidates(selection: Selection) -> pl.DataFrame:
+def _pareto(selection: Selection) -> pl.DataFrame:
+    verdict = selection.verdict
+    rows = surface_rows(
+        selection.explored.candidates,
+        verdict.rates,
+        chosen=selection.chosen,
+        strongest=verdict.strongest,
+    )
     return pl.DataFrame(
-        [
-            {
-                "origin": candidate.origin,
-                "pooling": candidate.pooling,
-                "samples": candidate.size[0],
-                "features": candidate.size[1] or None,
-                "effect": candidate.effect,
-                "chosen": candidate == selection.chosen,
-            }
-            for candidate in selection.candidates
-        ],
-        schema_overrides={"features": pl.Int64},
+        rows,
+        schema_overrides={"features": pl.Int64, "behavior_rate": pl.Float64},
         infer_schema_length=None,
     )
+
+
+def _strongest(selection: Selection) -> Tensor:
+    candidate = selection.verdict.strongest
+    return compose(selection.material.pools[candidate.pooling], candidate.choice)
 
 
 def _replies(selection: Selection, said: pl.DataFrame) -> pl.DataFrame:
@@ -240,14 +249,18 @@ CONTROLS = (
     "dense_mean_difference",
     "full_sae",
     "random_samples",
+    "same_features",
     "random_features",
+    "random_dictionary",
     "random_direction",
     "lexical",
     "prompting",
 )
 WHY_ABSENT = {
     "full_sae": "the run had no SAE",
+    "same_features": "the vector has no features to draw against",
     "random_features": "the vector has no features to draw against",
+    "random_dictionary": "the vector has no features to draw against",
     "lexical": "no pair's first words differ between the sides",
     "prompting": "no sample could be shown as an example",
 }
@@ -315,9 +328,16 @@ def _card(
             name: effect_beyond(minimal, control, held_out.groups).to_json()
             for name, control in controls.items()
         },
+        "strongest": _strongest_card(selection),
         "anti_steerable_fraction": selection.anti_steerable,
         "target": selection.target.to_json(),
-        "finalists": list(selection.finalists),
+        "finalists": selection.verdict.rows,
+        "choice": {
+            "confidence": CONFIDENCE,
+            "tolerance": selection.settings.tolerance,
+            "prompts": selection.verdict.n_prompts,
+        },
+        "cost": {method: asdict(cost) for method, cost in selection.explored.cost.items()},
         "judge": judges,
         "settings": asdict(selection.settings),
         "splits": selection.material.splits.to_json(),
@@ -334,6 +354,28 @@ def _card(
         "versions": {name: _version(name) for name in ("trimtab", *LIBRARIES)},
         "seconds": round(selection.seconds, 1),
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _strongest_card(selection: Selection) -> dict[str, Any] | None:
+    """What the strongest finalist is made of and does held out; None where it is the exported."""
+    candidate, outcome = selection.verdict.strongest, selection.strongest
+    if candidate == selection.chosen:
+        return None
+    parts, groups = selection.material.pools[candidate.pooling], selection.held_out.groups
+    full = selection.controls["dense_mean_difference"]
+    assert outcome.calibration is not None
+    choice = candidate.choice
+    return {
+        "origin": candidate.origin,
+        "pooling": candidate.pooling,
+        "samples": [parts.sample_ids[i] for i in choice.samples],
+        "features": choice.features,
+        "coefficients": choice.coefficients,
+        "multiplier": outcome.calibration.multiplier / float(_strongest(selection).norm()),
+        **outcome.to_json(groups),
+        "behavior_rate_beyond_dense": rate_beyond(outcome, full).to_json(),
+        "effect_beyond_dense": effect_beyond(outcome, full, groups).to_json(),
     }
 
 

@@ -10,7 +10,8 @@ import polars as pl
 from trimtab.errors import VectorError
 
 CARD = "card.json"
-TABLES = ("receipt", "samples", "features", "curves", "candidates", "replies", "judged")
+STRONGEST_FILE = "strongest.safetensors"
+TABLES = ("receipt", "samples", "features", "curves", "pareto", "replies", "judged")
 OPTIONAL = ("features", "judged")  # without an SAE; written by an earlier version
 
 

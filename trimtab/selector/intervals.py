@@ -31,7 +31,7 @@ class Estimate:
         return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
 
 
-def _resampled_means(
+def resampled_means(
     columns: NDArray[np.float64], groups: Sequence[str], seed: int
 ) -> NDArray[np.float64]:
     """Means of the columns `(n, k)` over bootstrap draws of whole groups, `(RESAMPLES, k)`."""
@@ -66,7 +66,7 @@ def mean_estimate(values: NDArray[np.float64], groups: Sequence[str], *, seed: i
         value = float(values.mean()) if len(values) else None
         return Estimate(value, reason=f"an interval needs {MIN_GROUPS} groups or more")
     columns = values[:, None] if values.ndim == 1 else values
-    means = _over_draws(_resampled_means(columns, groups, seed), seed)
+    means = _over_draws(resampled_means(columns, groups, seed), seed)
     low, high = np.quantile(means, [0.025, 0.975])
     return Estimate(float(values.mean()), float(low), float(high))
 
@@ -97,7 +97,7 @@ def ratio_estimate(
         return Estimate(None, reason=base.reason)
     if not base.clear_of_zero:
         return Estimate(None, reason=f"the interval of {what} includes no effect")
-    means = _resampled_means(np.stack([part, whole], axis=1), groups, seed)
+    means = resampled_means(np.stack([part, whole], axis=1), groups, seed)
     means = means[means[:, 1] != 0]  # outcomes of 0 and 1 can all be 0 in a resample
     low, high = np.quantile(means[:, 0] / means[:, 1], [0.025, 0.975])
     return Estimate(float(part.mean() / whole.mean()), float(low), float(high))

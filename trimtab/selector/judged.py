@@ -13,7 +13,7 @@ import polars as pl
 from sklearn.metrics import cohen_kappa_score
 
 from trimtab.selector.bench import Bench
-from trimtab.selector.evaluate import HeldOut, Outcome
+from trimtab.selector.evaluate import FEW_DRAWS, HeldOut, Outcome
 from trimtab.selector.intervals import Estimate, mean_estimate, share_estimate
 from trimtab.selector.material import Material
 from trimtab.steering.judges.classifier import TextJudge, other_kind, train_classifier
@@ -44,10 +44,14 @@ def second_judge(bench: Bench, material: Material) -> Judge:
 def judged(
     bench: Bench, second: Judge, held_out: HeldOut, outcomes: Mapping[str, Outcome]
 ) -> pl.DataFrame:
-    """Return a row a reply of the proof, with `SCHEMA`'s columns; nothing is generated anew."""
+    """Return a row a reply of the proof, with `SCHEMA`'s columns; nothing is generated anew.
+
+    Of a control of many draws, the first few.
+    """
     rows = []
     for vector, outcome in outcomes.items():
-        for draw, replies in enumerate((outcome.replies, *outcome.more_replies)):
+        every = (outcome.replies, *outcome.more_replies)
+        for draw, replies in enumerate(every[:FEW_DRAWS]):
             opinions = second.shows(held_out.questions, replies)
             said: list[dict[str, Any]]
             if isinstance(bench.judge, LLMJudge):

@@ -95,7 +95,7 @@ def gather(
         _check_sides(name, part)
     seen = {group_key(by_id[i]) for i in (*splits.select, *splits.tune)}
     asked, known = _questions(questions, report, seen)
-    prompts = _distinct(sample.messages for sample in tune)
+    prompts = distinct(sample.messages for sample in tune)
     if questions is not None and len(prompts) < min(MIN_PROMPTS, len(tune) // 2):
         prompts, asked = _halves(asked, seed)
     return Material(
@@ -138,13 +138,13 @@ def _questions(
     """Return the conversations to judge, and the questions that were part of the choice."""
     if questions is None:
         unseen = [sample for sample in report if group_key(sample) not in seen]
-        return _distinct(sample.messages for sample in unseen), ()
+        return distinct(sample.messages for sample in unseen), ()
     known = tuple(q for q in questions if normalise_prompt(q) in seen)
     new = [q for q in questions if normalise_prompt(q) not in seen]
-    return _distinct(({"role": "user", "content": question},) for question in new), known
+    return distinct(({"role": "user", "content": question},) for question in new), known
 
 
-def _distinct(conversations: Iterable[Conversation]) -> tuple[Conversation, ...]:
+def distinct(conversations: Iterable[Conversation]) -> tuple[Conversation, ...]:
     """Return every conversation once, in their order; raw texts have none."""
     return tuple({json.dumps(c): c for c in conversations if c}.values())
 

@@ -105,6 +105,21 @@ def compose(parts: Parts, choice: Choice) -> Tensor:
     return (factors.sum(0) @ parts.decoder[list(choice.features)].double()).float()
 
 
+def terms(parts: Parts, choice: Choice) -> tuple[Tensor, Tensor]:
+    """Return what each sample and what each feature adds to a choice's vector.
+
+    They are `(samples, d_model)` and `(features, d_model)`, float32, either of which sums to the
+    vector; for a dense vector the second is the vector itself, `(1, d_model)`.
+    """
+    factors = shares(parts, choice).float()
+    if choice.features is None:
+        of_samples = factors * parts.residual[list(choice.samples)]
+        return of_samples, of_samples.sum(0, keepdim=True)
+    assert parts.decoder is not None
+    directions = parts.decoder[list(choice.features)]
+    return factors @ directions, factors.sum(0)[:, None] * directions
+
+
 def everything(parts: Parts) -> Choice:
     """Return the choice of every sample and every feature that fired: the full SAE vector."""
     if parts.features is None:

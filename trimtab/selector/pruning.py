@@ -3,14 +3,20 @@
 A vector is a sum of terms, one a sample or one a feature. At equal damage its effect is, to first
 order, that of its direction: the cosine of its angle to the target's gradient. Each step drops the
 terms whose removal raises that cosine most (or lowers it least), ranks what is left anew, and at a
-few sizes the vector is measured for real.
+few sizes the vector is measured for real. Samples and features can be pruned one kind after the
+other, by the target's own gradient, or together, by a gradient that is taken anew as they go.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from trimtab.selector.parts import Choice, Parts, terms
+
+AT_ONCE = 0.02  # of what is left of a kind goes between two rankings, and never less than one
+SHRINK = 0.4  # of the receipt's rows is left from one measurement of joint pruning to the next
 
 
 @dataclass(frozen=True)
@@ -34,7 +40,7 @@ def usefulness(terms: Tensor, gradient: Tensor) -> Tensor:
     return terms @ gradient / along - terms @ total / (total @ total).clamp_min(1e-30)
 
 
-def drop_order(terms: Tensor, gradient: Tensor, *, at_once: float = 0.02) -> list[int]:
+def drop_order(terms: Tensor, gradient: Tensor, *, at_once: float = AT_ONCE) -> list[int]:
     """Return indices of terms `(k, d_model)` in the order in which they are dropped, last the best.
 
     At most the share `at_once` of what is left goes between two rankings.
@@ -90,3 +96,81 @@ def sizes_down_from(count: int, *, shrink: float = 0.6) -> list[int]:
     while sizes[-1] > 1:
         sizes.append(min(sizes[-1] - 1, max(1, round(shrink * sizes[-1]))))
     return sizes
+
+
+def prune_jointly(
+    parts: Parts,
+    start: Choice,
+    gradient: Callable[[Choice], Tensor],
+    refit: Callable[[Choice, Tensor], Choice] = lambda choice, _: choice,
+    *,
+    shrink: float = SHRINK,
+) -> Iterator[Choice]:
+    """Yield ever smaller choices, samples and features pruned together, down to one of each.
+
+    The next to go is the part, of either kind, whose loss buys the most smallness: what the cosine
+    to the gradient loses by it, over the share of its kind that it is. The number of the receipt's
+    rows, samples times features, falls by `shrink` from one yield to the next.
+
+    Args:
+        parts: what vectors are made of.
+        start: what is left at first; it is yielded too.
+        gradient: of the target's effect, `(d_model,)`, at a choice's vector; asked for anew at each
+            choice that was yielded.
+        refit: gives what was yielded other coefficients, to fit that gradient; it may drop
+            features.
+        shrink: share of the rows that is left.
+    """
+    choice = start
+    while True:
+        yield choice
+        towards = gradient(choice)
+        rows = shrink * _n_rows(choice)
+        if _n_rows(choice) == 1:
+            return
+        while _n_rows(choice) > max(rows, 1.0):
+            choice = _drop_cheapest(parts, choice, towards)
+        choice = refit(choice, towards)
+
+
+def _drop_cheapest(parts: Parts, choice: Choice, gradient: Tensor) -> Choice:
+    """Return the choice without its cheapest samples, or without its cheapest features."""
+    samples, features = terms(parts, choice)
+    lost = {"samples": _lost(samples, gradient), "features": _lost(features, gradient)}
+    prices = {}
+    for kind, losses in lost.items():
+        count = len(losses)
+        if count < 2:
+            continue
+        worst = losses.argsort()[: max(1, int(AT_ONCE * count))]
+        prices[kind] = (float(losses[worst].mean()) * count, set(worst.tolist()))
+    kind = min(prices, key=lambda kind: prices[kind][0])
+    gone = prices[kind][1]
+    if kind == "samples":
+        kept = tuple(s for i, s in enumerate(choice.samples) if i not in gone)
+        return Choice(kept, choice.features, choice.coefficients)
+    assert choice.features is not None
+    left = [i for i in range(len(choice.features)) if i not in gone]
+    sizes = choice.coefficients
+    return Choice(
+        choice.samples,
+        tuple(choice.features[i] for i in left),
+        None if sizes is None else tuple(sizes[i] for i in left),
+    )
+
+
+def _lost(terms: Tensor, gradient: Tensor) -> Tensor:
+    """Return what the cosine of sum and gradient loses without each term, `(k,)`, exactly.
+
+    Args:
+        terms: `(k, d_model)`.
+        gradient: `(d_model,)`.
+    """
+    total = terms.sum(0)
+    without = total - terms
+    whole = torch.cosine_similarity(total, gradient, dim=0)
+    return whole - torch.cosine_similarity(without, gradient[None], dim=1)
+
+
+def _n_rows(choice: Choice) -> int:
+    return len(choice.samples) * (1 if choice.features is None else len(choice.features))

@@ -6,7 +6,7 @@ what, pooled how, and with which coefficients. The study lies in a journal file 
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import optuna
@@ -18,29 +18,14 @@ from optuna.trial import FrozenTrial, TrialState
 from torch import Tensor
 
 from trimtab.errors import VectorError
-from trimtab.selector.parts import Choice, Parts
+from trimtab.selector.parts import Choice, Parts, terms
 from trimtab.selector.rankers import FEATURE_RANKERS, SAMPLE_RANKERS, Evidence
 from trimtab.selector.rankers.pursuit import matched
+from trimtab.selector.surface import Candidate
 
 MAX_FEATURES = 64
 SEED_STRIDE = 1_000_003  # between trials' seeds, so that runs of nearby seeds share none
 LARGEST_SHARE = 0.25  # of the samples: beyond it nothing is minimal
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A choice of parts, how it came about, and its effect on the target."""
-
-    pooling: str
-    choice: Choice
-    effect: float
-    origin: str
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """How many samples and how many features are kept."""
-        features = self.choice.features
-        return len(self.choice.samples), 0 if features is None else len(features)
 
 
 Knobs = Mapping[str, str | int]
@@ -75,20 +60,39 @@ def choose_features(
 
 
 def choose_by_knobs(pools: Mapping[str, Parts], gradient: Tensor, knobs: Knobs) -> Choice | None:
-    """Return what the rankers choose at these knobs; None where no feature qualifies."""
+    """Return what the rankers choose at these knobs; None where no feature qualifies.
+
+    Samples are ranked for all that they differ in, or for the features that are taken first.
+    """
     parts = pools[str(knobs["pooling"])]
+
+    def features(of: Parts, samples: tuple[int, ...]) -> Choice | None:
+        return choose_features(
+            of,
+            samples,
+            gradient,
+            ranker=str(knobs["feature_ranker"]),
+            count=int(knobs["features"]),
+            coefficients=str(knobs["coefficients"]),
+        )
+
+    if knobs.get("samples_for") == "features":
+        first = features(parts, tuple(range(parts.n_samples)))
+        if first is None:
+            return None
+        parts = through(parts, first)
     scores = SAMPLE_RANKERS[str(knobs["sample_ranker"])](Evidence(parts, gradient))
     samples = tuple(sorted(scores.topk(int(knobs["samples"])).indices.tolist()))
-    if parts.features is None:
-        return Choice(samples)
-    return choose_features(
-        parts,
-        samples,
-        gradient,
-        ranker=str(knobs["feature_ranker"]),
-        count=int(knobs["features"]),
-        coefficients=str(knobs["coefficients"]),
-    )
+    return Choice(samples) if parts.features is None else features(parts, samples)
+
+
+def through(parts: Parts, choice: Choice) -> Parts:
+    """Return the samples of `choice`, all of them, seen through its features alone."""
+    assert parts.features is not None and choice.features is not None
+    chosen = torch.zeros(parts.features.shape[1])
+    chosen[list(choice.features)] = 1.0
+    of_samples, _ = terms(parts, choice)
+    return replace(parts, residual=parts.n_samples * of_samples, features=parts.features * chosen)
 
 
 def search(
@@ -127,6 +131,7 @@ def search(
             knobs["feature_ranker"] = trial.suggest_categorical("feature_ranker", rankers)
             knobs["features"] = trial.suggest_int("features", 1, MAX_FEATURES, log=True)
             knobs["coefficients"] = trial.suggest_categorical("coefficients", ["mean", "matched"])
+            knobs["samples_for"] = trial.suggest_categorical("samples_for", ["all", "features"])
         return knobs
 
     def objective(trial: optuna.Trial) -> tuple[float, int, int]:
@@ -172,7 +177,7 @@ def search(
             None if coefficients is None else tuple(coefficients),
         )
         candidates.append(
-            Candidate(trial.params["pooling"], choice, trial.values[0], f"trial {number}")
+            Candidate(trial.params["pooling"], choice, trial.values[0], f"trial {number}", "search")
         )
     return candidates
 
@@ -186,23 +191,6 @@ def _drop_half_line(study_file: Path) -> None:
     """Cut off a last line that a kill left unfinished: the next one would be written behind it."""
     if study_file.exists():
         os.truncate(study_file, study_file.read_bytes().rfind(b"\n") + 1)
-
-
-def pareto(candidates: list[Candidate]) -> list[Candidate]:
-    """Return the candidates that no other beats or equals in effect, samples and features."""
-
-    def beaten(one: Candidate) -> bool:
-        return any(
-            other is not one
-            and other.effect >= one.effect
-            and other.size[0] <= one.size[0]
-            and other.size[1] <= one.size[1]
-            and (other.effect, *other.size) != (one.effect, *one.size)
-            for other in candidates
-        )
-
-    unique = {(c.pooling, c.choice): c for c in candidates}
-    return [candidate for candidate in unique.values() if not beaten(candidate)]
 
 
 def _serious(rankers: Mapping[str, object]) -> list[str]:
@@ -221,5 +209,6 @@ def _first_guesses(pooling: str, most: int, has_features: bool) -> list[dict[str
             }
             if has_features:
                 knobs |= {"feature_ranker": "pursuit", "features": 20, "coefficients": "matched"}
+                knobs["samples_for"] = "all" if ranker == "influence" else "features"
             guesses.append(knobs)
     return guesses

@@ -3,10 +3,13 @@
 1. Split the pairs by group: `select` gives the parts, `tune` measures candidates, `report` proves.
 2. Calibrate the target: which surrogate ranks unlike vectors as their replies do.
 3. Prune samples, then features, keeping both curves; match few features to the gradient.
-4. Let Optuna tune the knobs around the rankers. After pruning, and at intervals of the search, see
-   whether the target still holds for the best so far; where it has changed, measure anew.
-5. Judge the replies of the best few on the prompts of `tune`, and take the smallest that holds up.
-6. Measure it on `report` and the open questions, beside its controls.
+3. Survey what few parts can do: prune samples, features, and both together, pursue the gradient,
+   learn gates, and let Optuna tune the knobs around the rankers. All give points of one Pareto
+   surface of samples, features and effect. On the way, see whether the target still holds for the
+   best so far; where it has changed, measure anew.
+4. Judge the replies of the best few on prompts of `tune` and `select`, and take the smallest that
+   holds up; keep the strongest, too.
+5. Measure both on `report` and the open questions, beside their controls.
 
 Every measurement goes through the run's journal: the same call after an interruption resumes.
 """
@@ -19,26 +22,22 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from trimtab.errors import VectorError
 from trimtab.model.hook_points import parse_hook_point
 from trimtab.selector.bench import Bench
-from trimtab.selector.candidates import judge
-from trimtab.selector.controls import control_vectors, examples_to_show, lexical_vector
 from trimtab.selector.evaluate import (
     HeldOut,
     Outcome,
     anti_steerable,
     damage_curve,
     measure,
-    measure_prompting,
-    measure_unsteered,
 )
-from trimtab.selector.exploration import explore
+from trimtab.selector.exploration import Exploration, explore
+from trimtab.selector.finalists import Verdict, choose
 from trimtab.selector.journal import Journal
 from trimtab.selector.material import Material, gather
 from trimtab.selector.parts import Choice, compose
-from trimtab.selector.pruning import CurvePoint
-from trimtab.selector.search import Candidate
+from trimtab.selector.proof import measure_controls
+from trimtab.selector.surface import Candidate
 from trimtab.selector.target import Ground, Target, choose_target
 from trimtab.steering.damage import Damage
 from trimtab.steering.judges.classifier import train_classifier
@@ -73,6 +72,7 @@ class Settings:
         shares: of the groups that go to select, tune and report.
         max_new_tokens: length of generated replies.
         judge: a language model that judges replies; without one the text classifier does.
+        draws: of every random control.
     """
 
     seed: int = 0
@@ -85,6 +85,7 @@ class Settings:
     shares: tuple[float, float, float] = (0.5, 0.25, 0.25)
     max_new_tokens: int = 32
     judge: Endpoint | None = None
+    draws: int = 20
 
 
 DEFAULTS = Settings()
@@ -99,14 +100,13 @@ class Selection:
     material: Material
     bench: Bench
     target: Target
-    sample_curve: tuple[CurvePoint, ...]
-    feature_curve: tuple[CurvePoint, ...]
-    candidates: tuple[Candidate, ...]
-    finalists: tuple[dict[str, Any], ...]
+    explored: Exploration
+    verdict: Verdict
     chosen: Candidate
     direction: Tensor
     held_out: HeldOut
     minimal: Outcome
+    strongest: Outcome
     controls: dict[str, Outcome]
     absent: dict[str, str]
     anti_steerable: dict[str, Any]
@@ -187,16 +187,18 @@ def select(
     )
     target = explored.target
     say("judging the finalists' replies", 0, 0)
-    chosen, finalists = judge(
+    verdict = choose(
         bench,
         material.pools,
         explored.candidates,
         dense,
         target.effect(dense),
         material.prompts,
+        material.select,
         tolerance=settings.tolerance,
     )
-    direction = compose(material.pools[chosen.pooling], chosen.choice)
+    chosen = verdict.chosen
+    direction = _direction(material, chosen)
 
     say("measuring on held-out pairs and questions", 0, 0)
     held_out = HeldOut(
@@ -212,8 +214,17 @@ def select(
         Damage(model, bench.hook_point, max_texts=REPORT_TEXTS),
     )
     minimal = measure(bench, held_out, [direction])
-    controls, absent = _measure_controls(
-        bench, held_out, material, pooling, chosen, target, settings.seed, say
+    strongest = measure(bench, held_out, [_direction(material, verdict.strongest)])
+    controls, absent = measure_controls(
+        bench,
+        held_out,
+        material,
+        pooling,
+        chosen,
+        target.gradient,
+        draws=settings.draws,
+        seed=settings.seed,
+        say=say,
     )
     say("anti-steerable pairs", 0, 0)
     anti = {
@@ -226,14 +237,13 @@ def select(
         material=material,
         bench=bench,
         target=target,
-        sample_curve=tuple(explored.sample_curve),
-        feature_curve=tuple(explored.feature_curve),
-        candidates=tuple(explored.candidates),
-        finalists=tuple(finalists),
+        explored=explored,
+        verdict=verdict,
         chosen=chosen,
         direction=direction,
         held_out=held_out,
         minimal=minimal,
+        strongest=strongest,
         controls=controls,
         absent=absent,
         anti_steerable=anti,
@@ -276,39 +286,5 @@ def _bench(
     )
 
 
-def _measure_controls(
-    bench: Bench,
-    held_out: HeldOut,
-    material: Material,
-    pooling: str,
-    chosen: Candidate,
-    target: Target,
-    seed: int,
-    say: Say,
-) -> tuple[dict[str, Outcome], dict[str, str]]:
-    """Return the controls' outcomes, and why a control is missing, by name."""
-    controls = {"unsteered": measure_unsteered(bench, held_out)}
-    absent: dict[str, str] = {}
-    vectors = control_vectors(
-        material.pools[pooling],
-        material.pools[chosen.pooling],
-        chosen.choice,
-        target.gradient,
-        seed=seed,
-    )
-    lexical = lexical_vector(
-        bench.model, material.select, bench.hook_point, chat=bench.chat, system=bench.system
-    )
-    if lexical is not None:
-        vectors["lexical"] = [lexical]
-    for done, (name, directions) in enumerate(vectors.items(), start=1):
-        say(f"control: {name.replace('_', ' ')}", done, len(vectors) + 1)
-        try:
-            controls[name] = measure(bench, held_out, directions)
-        except VectorError as error:
-            absent[name] = str(error)
-    examples = examples_to_show(material.select)
-    if examples:
-        say("control: prompting", len(vectors) + 1, len(vectors) + 1)
-        controls["prompting"] = measure_prompting(bench, held_out, examples)
-    return controls, absent
+def _direction(material: Material, candidate: Candidate) -> Tensor:
+    return compose(material.pools[candidate.pooling], candidate.choice)

@@ -21,8 +21,11 @@ NAMES = {
     "unsteered": "unsteered",
     "dense_mean_difference": "dense vector",
     "full_sae": "full SAE vector",
+    "strongest": "strongest vector",
     "random_samples": "random samples",
+    "same_features": "same features",
     "random_features": "random features",
+    "random_dictionary": "random dictionary",
     "random_direction": "random direction",
     "lexical": "first words",
     "prompting": "prompting",
@@ -62,6 +65,15 @@ def comparison(card: Card) -> list[Measured]:
 
     rows = [measured("minimal", card["held_out"])]
     return rows + [measured(key, outcome) for key, outcome in card["controls"].items()]
+
+
+def strongest_found(card: Card) -> dict[str, Estimate] | None:
+    """Return what the strongest finalist does held out; None where it is the exported vector."""
+    found = card["strongest"]
+    if found is None:
+        return None
+    keys = {"rate": "behavior_rate", "effect": "effect", "beyond": "behavior_rate_beyond_dense"}
+    return {name: Estimate(**found[key]) for name, key in keys.items()}
 
 
 @dataclass(frozen=True)
@@ -109,23 +121,27 @@ def curve(curves: pl.DataFrame, of: str) -> tuple[list[tuple[int, float]], bool]
     return list(some.select("kept", column).iter_rows()), relative
 
 
-def sizes(candidates: pl.DataFrame) -> dict[str, list[tuple[int, float]]]:
-    """Return (size, effect) of every candidate as "pruned", "searched" and "chosen".
+@dataclass(frozen=True)
+class Point:
+    """A measured choice of samples and features; no features stand for the dense vector."""
 
-    Size is samples times features, or the number of samples where there are no features.
-    """
-    sized = candidates.with_columns(
-        size=pl.col("samples") * pl.col("features").fill_null(1),
-        way=pl.when("chosen")
-        .then(pl.lit("chosen"))
-        .when(pl.col("origin").str.starts_with("pruned"))
-        .then(pl.lit("pruned"))
-        .otherwise(pl.lit("searched")),
-    )
-    return {
-        way: list(sized.filter(pl.col("way") == way).select("size", "effect").iter_rows())
-        for way in ("pruned", "searched", "chosen")
-    }
+    method: str
+    samples: int
+    features: int | None
+    effect: float
+    front: bool
+    chosen: bool
+
+    @property
+    def size(self) -> int:
+        """Rows of its receipt: samples times features."""
+        return self.samples * (self.features or 1)
+
+
+def points(pareto: pl.DataFrame) -> list[Point]:
+    """Return every point of the surface that was measured."""
+    columns = ("method", "samples", "features", "effect", "front", "chosen")
+    return [Point(**row) for row in pareto.select(columns).iter_rows(named=True)]
 
 
 def strongest(samples: pl.DataFrame) -> tuple[list[Row], list[Row]]:

@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from trimtab.selector.intervals import Estimate
+from trimtab.selector.report.contents import Point
 from trimtab.selector.report.numbers import number
 
 if TYPE_CHECKING:
@@ -56,6 +57,16 @@ STYLE: "dict[RcKeyType, Any]" = {
     "legend.frameon": False,
 }
 FEW_DECADES = 2.2  # spans of less get ticks at 1, 2 and 5, others at powers of ten alone
+
+
+MARKERS = {
+    "pruning": "o",
+    "joint pruning": "s",
+    "pursuit": "^",
+    "gates": "D",
+    "search": "v",
+    "random": "x",
+}
 
 
 def forest(rows: Sequence[tuple[str, Estimate]], label: str, *, share: bool) -> str:
@@ -154,40 +165,72 @@ def surrogate(effects: Sequence[float], rates: Sequence[float], *, name: str, ch
         return _svg(figure, f"surrogate-{re.sub(r'[^a-z]+', '-', name.lower())}", alt)
 
 
-def candidates(
-    pruned: Sequence[tuple[int, float]],
-    searched: Sequence[tuple[int, float]],
-    chosen: Sequence[tuple[int, float]],
-    *,
-    label: str,
-) -> str:
-    """Return every candidate's effect over its size, `(size, effect)`, on a logarithmic axis."""
-    points = [*pruned, *searched, *chosen]
+def surface(points: Sequence[Point], *, label: str) -> str:
+    """Return every measured point's effect over its size, on a logarithmic axis, a marker a method.
+
+    Points of the Pareto front are filled; random ones are crosses. A line joins the largest effect
+    that any point of up to each size has.
+
+    Args:
+        points: what was measured.
+        label: of the size.
+    """
     if not points:
         return ""
     with rc_context(STYLE):
-        figure, axes = _axes()
-        for some, face, edge, size, name in (
-            (pruned, INK, PAPER, 5, "pruned"),
-            (searched, PAPER, MUTED, 5, "found by search"),
-            (chosen, ACCENT, PAPER, 9, "chosen"),
-        ):
-            if some:
-                x, y = zip(*some, strict=True)
+        figure, axes = _axes(height=HEIGHT + 0.25, top=0.5)
+        reached: list[tuple[int, float]] = []
+        for point in sorted((p for p in points if p.method != "random"), key=lambda p: p.size):
+            reached.append((point.size, max([point.effect, *(e for _, e in reached[-1:])])))
+        if reached:
+            x, y = zip(*reached, strict=True)
+            axes.step(x, y, where="post", color=MUTED, linewidth=0.8)
+        for method, marker in MARKERS.items():
+            some = [p for p in points if p.method == method]
+            for front in (False, True):
+                x_y = [(p.size, p.effect) for p in some if p.front == front and not p.chosen]
                 axes.plot(
-                    x, y, "o", markerfacecolor=face, markeredgecolor=edge, markersize=size,
-                    clip_on=False, label=name,
+                    *(zip(*x_y, strict=True) if x_y else ([], [])), marker, color=MUTED,
+                    markerfacecolor=INK if front else PAPER,
+                    markeredgecolor=INK if front else MUTED,
+                    markersize=5, clip_on=False, label=method if some and not front else None,
                 )  # fmt: skip
+        for point in (p for p in points if p.chosen):
+            axes.plot(
+                point.size, point.effect, MARKERS[point.method], color=ACCENT, markersize=9,
+                markeredgecolor=PAPER, clip_on=False, label="chosen",
+            )  # fmt: skip
         axes.axhline(0, color=FAINT, linewidth=0.8, zorder=0)
         axes.yaxis.set_major_locator(MaxNLocator(5))
-        _logarithmic(axes, [size for size, _ in points])
+        _logarithmic(axes, [point.size for point in points])
         axes.set_xlabel(label)
         axes.set_ylabel("effect on the target")
         axes.legend(
-            loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=3, borderpad=0, borderaxespad=0.2,
-            handletextpad=0.1, columnspacing=1.0, labelcolor=MUTED, fontsize=10,
+            loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=4, borderpad=0, borderaxespad=0.2,
+            handletextpad=0.1, columnspacing=0.8, labelcolor=MUTED, fontsize=9,
         )  # fmt: skip
-        return _svg(figure, "candidates", f"Effect of every candidate over {label}")
+        return _svg(figure, "surface", f"Effect of every measured point over {label}")
+
+
+def plane(points: Sequence[Point]) -> str:
+    """Return the Pareto front over samples and features, each point as large as its effect."""
+    front = [p for p in points if p.front and p.features and p.effect > 0]
+    if not front:
+        return ""
+    largest = max(p.effect for p in front)
+    with rc_context(STYLE):
+        figure, axes = _axes()
+        for p in front:
+            axes.plot(
+                p.samples, p.features or 1, "o", color=ACCENT if p.chosen else INK,
+                alpha=1.0 if p.chosen else 0.45, markersize=2 + 12 * p.effect / largest,
+                markeredgewidth=0, clip_on=False,
+            )  # fmt: skip
+        _logarithmic(axes, [p.samples for p in front])
+        _logarithmic(axes, [p.features or 1 for p in front], upright=True)
+        axes.set_xlabel("samples")
+        axes.set_ylabel("features")
+        return _svg(figure, "plane", "The Pareto front over samples and features")
 
 
 def damage(
@@ -241,22 +284,23 @@ def ranks(usefulness: Sequence[tuple[float, bool]]) -> str:
         return _svg(figure, "ranks", "Usefulness of every sample, ranked; kept ones marked")
 
 
-def _axes(*, height: float = HEIGHT, left: float = 0.16) -> tuple[Figure, Axes]:
+def _axes(*, height: float = HEIGHT, left: float = 0.16, top: float = 0.25) -> tuple[Figure, Axes]:
     """Return a figure of the common width and its only axes, with margins in fixed inches."""
     figure = Figure(figsize=(WIDTH, height))
-    axes = figure.add_axes((left, 0.5 / height, 0.97 - left, 1 - (0.5 + 0.25) / height))
+    axes = figure.add_axes((left, 0.5 / height, 0.97 - left, 1 - (0.5 + top) / height))
     return figure, axes
 
 
-def _logarithmic(axes: Axes, values: Sequence[int]) -> None:
+def _logarithmic(axes: Axes, values: Sequence[int], *, upright: bool = False) -> None:
     low, high = min(values), max(values)
-    axes.set_xscale("log")
-    axes.set_xlim(low / 1.25, high * 1.25)
+    axis = axes.yaxis if upright else axes.xaxis
+    (axes.set_yscale if upright else axes.set_xscale)("log")
+    (axes.set_ylim if upright else axes.set_xlim)(low / 1.25, high * 1.25)
     few = high / low < 10**FEW_DECADES
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if few else (1,)))
-    axes.xaxis.set_major_formatter(lambda value, _: number(value))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if few else (1,)))
+    axis.set_major_formatter(lambda value, _: number(value))
+    axis.set_minor_locator(NullLocator())
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _svg(figure: Figure, name: str, alt: str) -> str:

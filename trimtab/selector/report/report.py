@@ -82,12 +82,13 @@ def _shown(folder: Path, card: dict[str, Any], frames: dict[str, pl.DataFrame]) 
         "folder": folder.name,
         "sentence": found(card),
         "rows": contents.comparison(card),
+        "strongest": contents.strongest_found(card),
         "judge": contents.judge_name(card["judge"]),
         "second": contents.second_opinion(card["judge"]),
         "disagreed": contents.disagreed(frames.get("judged")),
         "surrogates": contents.surrogates(card),
         "aimed": aimed(card),
-        "origin": next(iter(frames["candidates"].filter("chosen")["origin"]), None),
+        "origin": next(iter(frames["pareto"].filter("chosen")["origin"]), None),
         "anti_steerable": {k: Estimate(**v) for k, v in card["anti_steerable_fraction"].items()},
         "faithfulness": Estimate(**card["held_out"]["faithfulness"]),
         "faithfulness_rate": Estimate(**card["held_out"]["faithfulness_behavior_rate"]),
@@ -110,6 +111,7 @@ def _shown(folder: Path, card: dict[str, Any], frames: dict[str, pl.DataFrame]) 
 def _figures(card: dict[str, Any], frames: dict[str, pl.DataFrame]) -> dict[str, Any]:
     rows = contents.comparison(card)
     damage = card["damage"]
+    points = contents.points(frames["pareto"])
     drawn = {
         "rates": figures.forest(
             [(row.name, row.behavior_rate) for row in rows], "behaviour rate", share=True
@@ -117,10 +119,10 @@ def _figures(card: dict[str, Any], frames: dict[str, pl.DataFrame]) -> dict[str,
         "effects": figures.forest(
             [(row.name, row.effect) for row in rows], "margin effect", share=False
         ),
-        "candidates": figures.candidates(
-            **contents.sizes(frames["candidates"]),
-            label="samples" if card["features"]["kept"] is None else "samples × features",
+        "surface": figures.surface(
+            points, label="samples" if card["features"]["kept"] is None else "samples × features"
         ),
+        "plane": figures.plane(points),
         "damage": figures.damage(
             [(point["multiplier"], point["kl_mean"]) for point in damage["curve"]],
             multiplier=card["multiplier"],
@@ -134,9 +136,9 @@ def _figures(card: dict[str, Any], frames: dict[str, pl.DataFrame]) -> dict[str,
         ),
     }
     for of in ("samples", "features"):
-        points, relative = contents.curve(frames["curves"], of)
+        kept, relative = contents.curve(frames["curves"], of)
         drawn[of] = figures.curve(
-            points,
+            kept,
             of=of,
             label="faithfulness" if relative else "effect on the target",
             floor=card["settings"]["tolerance"] if relative else None,
