@@ -69,11 +69,19 @@ class Bench:
         return SteeringVector(unit, self.hook_point, self.positions)
 
     def calibrate(
-        self, direction: Tensor, damage: Damage | None = None, *, meter: str = "search"
+        self,
+        direction: Tensor,
+        damage: Damage | None = None,
+        *,
+        meter: str = "search",
+        near: float | None = None,
     ) -> Calibration:
-        """Return the unit vector's multiplier at the budget, by the search's meter or another."""
+        """Return the unit vector's multiplier at the budget, by the search's meter or another.
+
+        `near` is a guess of it, which saves a measurement or two where it is a good one.
+        """
         vector = self.vector(direction)
-        start = 0.1 * self.residual_norm
+        start = near or 0.1 * self.residual_norm
 
         def measure() -> dict[str, object]:
             found = calibrate(vector, damage or self.damage, self.budget, start=start)

@@ -11,7 +11,7 @@ https://arxiv.org/abs/1712.01312. With gates z of samples and y of features:
 2. A few steps of Adam turn the vector of gates drawn at random towards that gradient, less a
    penalty on the logarithm of the expected number of open gates of each kind: leaving out half of
    the samples is worth as much as leaving out half of the features.
-3. After a few such rounds what is shut stays shut, and the penalty doubles: sizes are nested.
+3. After a few such rounds what is shut stays shut, and the penalty grows: sizes are nested.
 
 Features have no sizes of their own here: with free sizes any few samples make nearly any vector,
 and gates of samples learn nothing.
@@ -26,9 +26,9 @@ from torch import Tensor
 
 from trimtab.selector.parts import Choice, Parts
 
-PENALTIES = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32)  # of cosine to the gradient, an e-fold of parts
-ROUNDS = 6  # gradients a penalty
-STEPS = 25  # of Adam a gradient
+PENALTIES = (0.05, 0.1, 0.2, 0.3, 0.45, 0.7, 1.0)  # of cosine to the gradient, an e-fold of parts
+ROUNDS = 4  # gradients a penalty
+STEPS = 50  # of Adam a gradient
 RATE = 0.1
 BETA, LOW, HIGH = 2 / 3, -0.1, 1.1  # of the hard-concrete distribution, as in the paper
 SHIFT = BETA * math.log(-LOW / HIGH)  # a gate is open with probability sigmoid(logit - SHIFT)

@@ -33,7 +33,7 @@ def calibrate(
     """Find the positive multiplier at which the mean divergence is `budget` nats per token.
 
     Divergence grows about with the square of the multiplier, so the root is sought in logarithms,
-    where that is a straight line; five or six measurements are typical.
+    where that is a straight line; two to four measurements are typical.
 
     Raises:
         VectorError: the budget is not positive, or no multiplier reaches it.
@@ -62,14 +62,18 @@ def calibrate(
 
 
 def _bracket(excess: Callable[[float], float], guess: float) -> tuple[float, float]:
-    """Return log-multipliers around the root, by steps that assume a quadratic and overshoot."""
+    """Return log-multipliers around the root, by steps that assume a quadratic.
+
+    The first step goes where a quadratic would hit; later ones overshoot.
+    """
     gap = excess(guess)
     if gap == 0:
         return guess, guess
     side = guess
-    for _ in range(40):
+    for tried in range(40):
         step = -gap / 2
-        side, before = side + step + math.copysign(0.05, step), side
+        beyond = math.copysign(0.05, step) if tried else 0.0
+        side, before = side + step + beyond, side
         if abs(side) > math.log(MAX_MULTIPLIER):
             break
         gap, previous = excess(side), gap
