@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import replace
-from itertools import accumulate
+from itertools import accumulate, chain
 from typing import Any
 
 import pytest
@@ -162,7 +162,8 @@ def test_passes_of_any_size_give_the_same(
     for limit in (1, 4, 16):
         monkeypatch.setattr(f"trimtab.steering.replay.{size}", limit)
         other = all_tails(prepare(tiny_model, POINT), changes)
-        for found, expected in zip(sum(other, []), sum(one, []), strict=True):
+        pairs = zip(chain(*other), chain(*one), strict=True)
+        for found, expected in pairs:
             torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
 
 

@@ -20,9 +20,9 @@ def logits(model: "LanguageModel", states: Tensor) -> Tensor:
 
 
 def token_logits(model: "LanguageModel", states: Tensor, tokens: Tensor) -> Tensor:
-    """Logits float32 `(..., n)` of one token `(n,)` int64 for each of the states `(..., n, d_model)`.
+    """Logits `(..., n)` float32 of a token each, `(n,)` int64, after states `(..., n, d_model)`.
 
-    Only those rows of the unembedding are read.
+    Only those tokens' rows of the unembedding are read.
     """
     weight, bias = _head(model)
     tokens = tokens.to(weight.device)

@@ -109,6 +109,7 @@ class Replay:
             tails have in common; None: no row shares anything.
 
     Attributes:
+        n_reads: number of wanted states.
         fast: whether the fast path is taken.
     """
 
@@ -125,6 +126,7 @@ class Replay:
         self.hook_point = hook_point
         after = hook_point.site == "hook_resid_post"
         self.first_layer = hook_point.layer + 1 if after else hook_point.layer
+        self.n_reads = sum(len(row) - read for row, read in zip(rows, reads, strict=True))
         trees = plant(rows, starts, reads, range(len(rows)) if groups is None else groups)
         tails = [
             lay_out(batch, model.pad_id, model.device)
@@ -149,16 +151,24 @@ class Replay:
         caller does meanwhile.
         """
         for batch in self._batches:
-            width = batch.tails.width
-            copies = max(1, min(len(changes), COPIES_WIDTH // width))
+            trees, width = batch.tails.input_ids.shape
+            copies = min(len(changes), self._copies(batch.tails))
             height = max(1, NODES_PER_PASS // (copies * width))
-            for top in range(0, len(batch.tails.trees), height):
+            for top in range(0, trees, height):
                 part = batch.part(slice(top, top + height))
                 ids, places = part.tails.wanted()
                 for first in range(0, len(changes), copies):
                     some = slice(first, min(first + copies, len(changes)))
                     states = self._states(part, changes[some])
                     yield Finals(some, states, ids, places, part.tails.reads)
+
+    def _copies(self, tails: Tails) -> int:
+        """How many copies of the tails it is best to run together."""
+        trees, width = tails.input_ids.shape
+        to_fill_a_pass = NODES_PER_PASS // (trees * width)
+        to_spread_the_prefix = tails.before.input_ids.shape[1] // width  # its keys are copied
+        wanted = max(to_fill_a_pass, to_spread_the_prefix)
+        return max(1, min(wanted, COPIES_WIDTH // width))
 
     def _states(self, part: _Prepared, changes: Sequence[Edit | None]) -> Tensor:
         """Final states `(changes, n, d_model)`, of the `n` wanted nodes."""
