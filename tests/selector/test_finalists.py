@@ -145,11 +145,10 @@ def test_where_the_dense_vector_has_no_effect_the_strongest_is_taken(dense_effec
 
 @pytest.mark.parametrize("can_judge", [True, False])
 def test_where_nothing_can_be_judged_the_effect_decides(can_judge: bool) -> None:
-    silent = [sample(i, "tune", prompt="") for i in range(PROMPTS)]
     some = (candidate(1, 0.9), candidate(2, 0.96), candidate(4, 1.2))
-    tune = silent if can_judge else TUNE
+    prompts = [] if can_judge else TUNE
     held = [candidate(SIZE, 1.3)]  # so that no prompt of select is left to ask
-    verdict = chosen(bench({}, 0.0, 0.0, reliable=can_judge), *some, *held, tune=tune)
+    verdict = chosen(bench({}, 0.0, 0.0, reliable=can_judge), *some, *held, prompts=prompts)
     assert verdict.chosen.size[0] == 2
     assert verdict.strongest.size[0] == SIZE
     assert (verdict.n_prompts, verdict.rates) == (0, {})

@@ -12,6 +12,7 @@ from trimtab.model.hook_points import SITES, HookPoint, Site
 from trimtab.model.language_model import LanguageModel
 from trimtab.model.render import render
 from trimtab.model.sae import SAE
+from trimtab.model.unembed import logits
 from trimtab.pairs import Sample
 from trimtab.steering.apply import Steering, steered
 from trimtab.steering.clamp import FeatureClamp
@@ -112,6 +113,33 @@ def test_effects_are_differences_of_margins_sample_by_sample(tiny_model: Languag
     assert margin.mean_effect(change) == pytest.approx(np.mean(expected), abs=1e-4)
 
 
+def test_effects_of_many_changes_are_those_of_each(tiny_model: LanguageModel) -> None:
+    margin = Margin(tiny_model, PAIRS + TEXTS, POINT)
+    changes = [SteeringVector(DIRECTION, POINT).edit(0.1 * i) for i in range(1, 60)]
+    found = margin.effects_of_many([change for change in changes if change is not None])
+    for change, effects in zip(changes, found, strict=True):
+        assert change is not None
+        np.testing.assert_allclose(effects, margin.effects(change), atol=1e-4)
+
+
+def test_a_choice_between_letters_takes_no_normaliser(
+    tiny_model: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    letters = Margin(tiny_model, [sample(0, "Is it A or B?", "A", "B")], POINT)
+    unembedded: list[int] = []
+
+    def count(model: LanguageModel, states: torch.Tensor) -> torch.Tensor:
+        unembedded.append(len(states))
+        return logits(model, states)
+
+    monkeypatch.setattr("trimtab.steering.margin.logits", count)
+    found = letters.per_sample()
+    assert sum(unembedded) == 0
+    positive, negative = letters.scores()
+    assert sum(unembedded) == 1  # both scores need it, and share it
+    assert found[0] == pytest.approx(positive - negative, abs=1e-5)
+
+
 def test_an_unpaired_texts_margin_is_its_signed_score_weighted_by_its_sides_share(
     tiny_model: LanguageModel,
 ) -> None:
@@ -197,6 +225,24 @@ def test_a_cap_counts_the_first_tokens_of_a_completion_alone(
     whole = Margin(tiny_model, PAIRS, POINT, positions=positions, max_tokens=1000)
     np.testing.assert_allclose(whole.base, Margin(tiny_model, PAIRS, POINT).base, atol=1e-5)
     assert np.abs(capped.base - whole.base).max() > 0.01
+
+
+def test_integrated_gradients_add_up_to_the_effect(tiny_model: LanguageModel) -> None:
+    margin = Margin(tiny_model, PAIRS, POINT)
+    n = 40
+    found = margin.integrated_gradient(DIRECTION, [(i + 0.5) / n for i in range(n)])
+    effect = margin.mean_effect(lambda x: x + DIRECTION)
+    assert abs(effect) > 0.05
+    assert float(found @ DIRECTION) == pytest.approx(effect, rel=0.01)
+
+
+def test_the_integrated_gradient_is_the_mean_of_gradients_on_the_way(
+    tiny_model: LanguageModel,
+) -> None:
+    margin = Margin(tiny_model, PAIRS, POINT)
+    expected = torch.stack([margin.gradient(share * DIRECTION) for share in (0.0, 0.5, 1.0)])
+    found = margin.integrated_gradient(DIRECTION)
+    torch.testing.assert_close(found, expected.mean(0), atol=1e-4, rtol=1e-3)
 
 
 def test_the_gradient_leaves_its_argument_and_the_model_without_gradients(

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -11,10 +12,22 @@ from torch import Tensor
 from trimtab.model.hook_points import HookPoint
 from trimtab.model.language_model import LanguageModel
 from trimtab.model.render import render
+from trimtab.model.unembed import logits, token_logits
 from trimtab.pairs import Sample
 from trimtab.steering.apply import Edit
 from trimtab.steering.positions import Positions
-from trimtab.steering.replay import Replay, Tails
+from trimtab.steering.replay import Finals, Replay
+
+STATES_AT_ONCE = 128  # fewer make slow matrix products, and more only take memory
+INTEGRATION_STEPS = (0.0, 0.5, 1.0)
+
+
+class _Sums(NamedTuple):
+    """Weighted sums of log-probabilities: every token's weight, and the sum that it goes into."""
+
+    weights: Tensor  # float64 `(tokens,)`
+    into: Tensor  # int64 `(tokens,)`
+    n: int
 
 
 class Margin:
@@ -50,7 +63,7 @@ class Margin:
         self.samples = list(samples)
         rows: list[tuple[int, ...]] = []
         prompts: list[int] = []
-        self._owner: list[int] = []
+        owners: list[int] = []
         letters: list[bool] = []
         signs: list[float] = []
         for index, sample in enumerate(self.samples):
@@ -59,31 +72,40 @@ class Margin:
                 end = None if max_tokens is None else row.n_prompt + max_tokens
                 rows.append(row.ids[:end])
                 prompts.append(row.n_prompt)
-                self._owner.append(index)
+                owners.append(index)
                 letters.append(sample.single_letter)
                 signs.append(1.0 if side == "positive" else -1.0)
+        completions = [row[n:] for row, n in zip(rows, prompts, strict=True)]
+        lengths = np.array([len(completion) for completion in completions])
         positive = np.array(signs) > 0
         counts = np.where(positive, positive.sum(), (~positive).sum())
-        self._weights = np.array(signs) * len(self.samples) / counts
-        self._summed = letters
+        shares = 1 / np.where(letters, 1, lengths)
+        signed = shares * signs * len(self.samples) / counts
+
+        def sums(weights: NDArray[np.float64], into: Sequence[int], n: int) -> _Sums:
+            spread = (np.repeat(values, lengths) for values in (weights, np.array(into)))
+            return _Sums(*map(torch.from_numpy, spread), n)
+
+        self._tokens = torch.tensor([token for tokens in completions for token in tokens])
+        self._scores = sums(shares, range(len(rows)), len(rows))
+        self._margins = sums(signed, owners, len(self.samples))
         self._skip_first = positions == "generated"
-        starts = [0 if positions == "all" else n - 1 for n in prompts]
-        self._lead = [n - 1 - s for n, s in zip(prompts, starts, strict=True)]
-        self.replay = Replay(model, hook_point, rows, starts)
+        self.replay = Replay(
+            model,
+            hook_point,
+            [row[:-1] for row in rows],  # nothing is read after the last token
+            [0 if positions == "all" else n - 1 for n in prompts],
+            [n - 1 for n in prompts],
+            owners,
+        )
 
     def scores(self, change: Edit | None = None) -> NDArray[np.float64]:
         """Return the score of every completion, `(n_completions,)`, in nats per token."""
-        scores = np.empty(len(self._owner))
-        with torch.no_grad():
-            for batch, logits in self.replay.run(self._on_steered(change)):
-                scores[list(batch.rows)] = self._score(batch, logits).double().cpu().numpy()
-        return scores
+        return self._measure([change], self._scores)[0]
 
     def per_sample(self, change: Edit | None = None) -> NDArray[np.float64]:
         """Return every sample's margin, `(n_samples,)`, in nats per token."""
-        margins = np.zeros(len(self.samples))
-        np.add.at(margins, self._owner, self._weights * self.scores(change))
-        return margins
+        return self._measure([change], self._margins)[0]
 
     @cached_property
     def base(self) -> NDArray[np.float64]:
@@ -92,7 +114,11 @@ class Margin:
 
     def effects(self, change: Edit) -> NDArray[np.float64]:
         """Return how far `change` moves every sample's margin, `(n_samples,)`."""
-        return self.per_sample(change) - self.base
+        return self.effects_of_many([change])[0]
+
+    def effects_of_many(self, changes: Sequence[Edit]) -> NDArray[np.float64]:
+        """Return the `effects` of many changes, `(n_changes, n_samples)`, measured together."""
+        return self._measure(changes, self._margins) - self.base
 
     def mean_effect(self, change: Edit) -> float:
         """Return the mean of `effects`."""
@@ -105,37 +131,68 @@ class Margin:
             at: the vector `(d_model,)` at which it is taken, zero for the unsteered model.
             over: of the sum of `effects` with these weights `(n_samples,)`, instead of their mean.
         """
-        shares = np.full(len(self.samples), 1 / len(self.samples)) if over is None else over
-        vector = at.detach().to(self.replay.model.device, torch.float32).requires_grad_(True)
-        total = torch.zeros_like(vector)
-        weights = torch.tensor(
-            self._weights * shares[self._owner], dtype=torch.float32, device=vector.device
-        )
+        return self._gradients(at[None], over)[0]
 
-        def add(x: Tensor) -> Tensor:
-            return x + vector.to(x)
+    def integrated_gradient(
+        self, along: Tensor, steps: Sequence[float] = INTEGRATION_STEPS
+    ) -> Tensor:
+        """Return the mean gradient at shares of the vector `along`, `(d_model,)` float32.
 
+        With many even steps its product with `along` comes to `mean_effect` of adding `along`
+        (integrated gradients, Sundararajan et al. 2017).
+        """
+        return self._gradients(torch.stack([step * along for step in steps])).mean(0)
+
+    def _gradients(self, at: Tensor, over: NDArray[np.float64] | None = None) -> Tensor:
+        """Return the gradients at vectors `(n, d_model)`, as many, float32 on the CPU."""
+        n = len(self.samples)
+        shares = torch.from_numpy(np.full(n, 1 / n) if over is None else over)
+        vectors = at.detach().to(self.replay.model.device, torch.float32).requires_grad_(True)
+
+        def adding(i: int) -> Edit:
+            return lambda x: x + vectors[i].to(x)
+
+        total = torch.zeros_like(vectors)
+        changes = [self._on_steered(adding(i)) for i in range(len(vectors))]
         with torch.enable_grad():
-            for batch, logits in self.replay.run(self._on_steered(add)):
-                scores = self._score(batch, logits)
-                (gradient,) = torch.autograd.grad(weights[list(batch.rows)] @ scores, vector)
-                total += gradient
+            for finals in self.replay.run(changes):
+                margins = self._add_up(finals, self._margins)
+                effects = margins @ shares.to(margins)
+                total += torch.autograd.grad(effects.sum(), vectors)[0]
         return total.cpu()
+
+    @torch.no_grad()
+    def _measure(self, changes: Sequence[Edit | None], sums: _Sums) -> NDArray[np.float64]:
+        """Return the sums under each change, `(n_changes, n_sums)`."""
+        found = torch.zeros(len(changes), sums.n, dtype=torch.float64)
+        for finals in self.replay.run([self._on_steered(change) for change in changes]):
+            found[finals.changes] += self._add_up(finals, sums)
+        return found.numpy()
 
     def _on_steered(self, change: Edit | None) -> Edit | None:
         if change is None or not self._skip_first:
             return change
         return lambda x: torch.cat([x[:, :1], change(x[:, 1:])], dim=1)
 
-    def _score(self, batch: Tails, logits: Tensor) -> Tensor:
-        """Mean log-probability of each row's completion tokens, the sum for letters, `(rows,)`."""
-        lead = torch.tensor([self._lead[i] for i in batch.rows], device=logits.device)
-        predicted = batch.input_ids[:, 1:]
-        counted = batch.mask[:, 1:] & (
-            torch.arange(predicted.shape[1], device=logits.device)[None, :] >= lead[:, None]
-        )
-        kept = logits[:, :-1].float()
-        chosen = kept.gather(-1, predicted[..., None]).squeeze(-1)
-        logprobs = chosen - kept.logsumexp(-1)
-        summed = torch.tensor([self._summed[i] for i in batch.rows], device=logits.device)
-        return (logprobs * counted).sum(1) / counted.sum(1).masked_fill(summed, 1)
+    def _add_up(self, finals: Finals, sums: _Sums) -> Tensor:
+        """What some states add to the sums, `(changes, n_sums)` float64 on the CPU.
+
+        A token's log-probability is its logit less the normaliser of its state. Where weights of
+        one sum cancel at a state, as those of a choice between two letters do, its normaliser is
+        not computed.
+        """
+        model, states = self.replay.model, finals.states
+        weights, into = sums.weights[finals.ids], sums.into[finals.ids]
+        own = token_logits(model, states[:, finals.places], self._tokens[finals.ids])
+        total = torch.zeros(len(states), sums.n, dtype=torch.float64)
+        total = total.index_add(1, into, own.cpu().double() * weights)
+
+        pairs, index = torch.unique(finals.places.cpu() * sums.n + into, return_inverse=True)
+        net = torch.zeros(len(pairs), dtype=torch.float64).index_add(0, index, weights)
+        pairs, net = pairs[net.abs() > 1e-9], net[net.abs() > 1e-9]
+        needed, index = torch.unique(pairs // sums.n, return_inverse=True)
+        flat = states[:, needed.to(states.device)].flatten(0, 1)
+        slabs = flat.chunk(max(1, -(-len(flat) // STATES_AT_ONCE)))  # of one size: no small last
+        normalisers = torch.cat([logits(model, slab).float().logsumexp(-1) for slab in slabs])
+        normalisers = normalisers.view(len(states), -1).cpu().double()[:, index]
+        return total.index_add(1, pairs % sums.n, -normalisers * net)

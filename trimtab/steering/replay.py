@@ -1,36 +1,46 @@
 """Run what a vector cannot change once, and per candidate only the rest.
 
 1. A row is a token sequence and a `start`: positions before it are never steered.
-2. Everything before `start` runs once; the keys and values of the layers above the hook point are
-   kept and never copied or grown.
-3. The positions from `start` on (the tail) run once up to the hook point, and the residual there
-   is kept.
-4. Per candidate, layers below the hook point are passed over: the last of them hands out the kept
-   residual, and only the tail runs through the layers above.
+2. What precedes the tails runs once; the keys and values of the layers above the hook point are
+   kept and never grown, whatever the number of candidates.
+3. The tails run once up to the hook point, and the residual there is kept.
+4. Candidates run together, their copies of the tails side by side. Layers below the hook point
+   are passed over: the last of them hands out the kept residual.
+5. What comes out is the final states where they are wanted; logits are the caller's to make, of
+   as few states and tokens as it needs.
 
 The numbers are those of plain forward passes up to rounding (about 1e-5 in float32); the tests
-compare the two on every architecture.
+compare the two on every architecture, and every replay does once on rows of its own. Where they
+differ, it warns and runs plain passes.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from transformers import DynamicCache
 from transformers.cache_utils import Cache, DynamicLayer
 
-from trimtab.model.batch import pad
 from trimtab.model.families import find_layers
 from trimtab.model.hook_points import HookPoint
 from trimtab.model.hooks import edit as edit_at
 from trimtab.model.hooks import record
 from trimtab.model.language_model import LanguageModel
 from trimtab.steering.apply import Edit
+from trimtab.steering.plain import whole_passes
+from trimtab.steering.tails import Tails, batches, lay_out, plant
 
-TAIL_TOKENS_PER_BATCH = 512  # bounds the logits: 512 tokens of a 49,152-word vocabulary are 100 MB
+NODES_PER_PASS = 512  # enough for a matrix product to be as fast as it gets on a CPU
+COPIES_WIDTH = 128  # nodes of one tree's copies: each costs attention to the others, all masked
+TOKENS_PER_PREPARATION = 8192  # bounds the memory of the pass over what precedes the tails
+MASKED = ("eager", "sdpa")  # implementations of attention that take any mask
+
+
+class PlainPathWarning(UserWarning):
+    """Scoring runs whole forward passes: right, and slow."""
 
 
 class _FrozenLayer(DynamicLayer):  # type: ignore[misc]
@@ -50,27 +60,57 @@ class _FrozenLayer(DynamicLayer):  # type: ignore[misc]
         )
 
 
-@dataclass(frozen=True)
-class Tails:
-    """One batch of tails. All are `(rows, width)`; `rows` holds the indices of the rows in it."""
+class _Prepared(NamedTuple):
+    """A batch of tails, and what was kept of the passes over it."""
 
-    rows: tuple[int, ...]
-    input_ids: Tensor
-    mask: Tensor  # bool, True at real tokens
-    attention_mask: Tensor  # `(rows, prefix width + width)`
-    position_ids: Tensor
-    prefix: Cache | None
-    residual: Tensor | None  # `(rows, width, d_model)` entering `Replay.first_layer`
+    tails: Tails
+    prefix: tuple[tuple[Tensor, Tensor], ...]  # keys and values by layer; none without a prefix
+    residual: Tensor | None  # `(trees, width, d_model)` entering `Replay.first_layer`
+
+    def part(self, some: slice) -> "_Prepared":
+        return _Prepared(
+            self.tails.part(some),
+            tuple((keys[some], values[some]) for keys, values in self.prefix),
+            None if self.residual is None else self.residual[some],
+        )
+
+
+class Finals(NamedTuple):
+    """Final states of some rows under some changes.
+
+    Attributes:
+        changes: which of the changes.
+        states: `(changes, n, d_model)`, after the final norm; tokens that rows share have one.
+        ids: int64 `(m,)`, numbers of the wanted states, counted row by row.
+        places: int64 `(m,)`, which of the `n` each of them is.
+        nodes: bool `(trees, width)`, where in what an edit is given the `n` stand.
+    """
+
+    changes: slice
+    states: Tensor
+    ids: Tensor
+    places: Tensor
+    nodes: Tensor
 
 
 class Replay:
     """Forward passes over fixed rows, prepared for many edits at one hook point.
+
+    An edit is given `(trees, width, d_model)`, a tree for every group of rows; its first column is
+    the first steered position, and it must treat every position by itself.
 
     Args:
         model: the language model.
         hook_point: where edits will act.
         rows: token ids of each row.
         starts: first steered position of each row, `0 <= start < len(row)`.
+        reads: first position of each row whose final state is wanted, from its start on.
+        groups: rows of one group whose tokens before the start are the same share what their
+            tails have in common; None: no row shares anything.
+
+    Attributes:
+        n_reads: number of wanted states.
+        fast: whether the fast path is taken.
     """
 
     def __init__(
@@ -79,92 +119,121 @@ class Replay:
         hook_point: HookPoint,
         rows: Sequence[Sequence[int]],
         starts: Sequence[int],
+        reads: Sequence[int],
+        groups: Sequence[Hashable] | None = None,
     ) -> None:
         self.model = model
         self.hook_point = hook_point
         after = hook_point.site == "hook_resid_post"
         self.first_layer = hook_point.layer + 1 if after else hook_point.layer
-        self.batches = [
-            self._prepare(batch, [rows[i] for i in batch], [starts[i] for i in batch])
-            for batch in _batches(rows, starts)
+        self.n_reads = sum(len(row) - read for row, read in zip(rows, reads, strict=True))
+        trees = plant(rows, starts, reads, range(len(rows)) if groups is None else groups)
+        tails = [
+            lay_out(batch, model.pad_id, model.device)
+            for batch in batches(trees, NODES_PER_PASS, TOKENS_PER_PREPARATION)
         ]
+        attention = model.module.config.get_text_config()._attn_implementation
+        self.fast = attention in MASKED
+        self._batches = [self._prepare(t) if self.fast else _Prepared(t, (), None) for t in tails]
+        self.fast = self.fast and self._agrees()
+        if not self.fast:
+            warnings.warn(
+                f"{type(model.module).__name__} with {attention} attention does not take the fast "
+                "path of scoring; whole forward passes are run instead, which is much slower",
+                PlainPathWarning,
+                stacklevel=3,
+            )
 
-    def run(self, change: Edit | None) -> Iterator[tuple[Tails, Tensor]]:
-        """Yield each batch with its logits `(rows, width, vocabulary)` under `change`."""
-        for batch in self.batches:
-            with ExitStack() as stack:
-                stack.enter_context(self._passed_over(batch))
-                if change is not None:
-                    stack.enter_context(edit_at(self.model, self.hook_point, change))
-                logits = self._forward(batch)
-            yield batch, logits  # the model is whole again, whatever the caller does meanwhile
+    def run(self, changes: Sequence[Edit | None]) -> Iterator[Finals]:
+        """Yield the final states of all rows under all changes, some at a time.
 
-    def _forward(self, batch: Tails) -> Tensor:
-        logits: Tensor = self.model.module(
-            input_ids=batch.input_ids,
-            attention_mask=batch.attention_mask,
-            position_ids=batch.position_ids,
-            past_key_values=batch.prefix,
-            use_cache=batch.prefix is not None,
-        ).logits
-        return logits
+        None stands for the unsteered model. Between two of them the model is whole, whatever the
+        caller does meanwhile.
+        """
+        for batch in self._batches:
+            trees, width = batch.tails.input_ids.shape
+            copies = min(len(changes), self._copies(batch.tails))
+            height = max(1, NODES_PER_PASS // (copies * width))
+            for top in range(0, trees, height):
+                part = batch.part(slice(top, top + height))
+                ids, places = part.tails.wanted()
+                for first in range(0, len(changes), copies):
+                    some = slice(first, min(first + copies, len(changes)))
+                    states = self._states(part, changes[some])
+                    yield Finals(some, states, ids, places, part.tails.reads)
+
+    def _copies(self, tails: Tails) -> int:
+        """How many copies of the tails it is best to run together."""
+        trees, width = tails.input_ids.shape
+        to_fill_a_pass = NODES_PER_PASS // (trees * width)
+        to_spread_the_prefix = tails.before.input_ids.shape[1] // width  # its keys are copied
+        wanted = max(to_fill_a_pass, to_spread_the_prefix)
+        return max(1, min(wanted, COPIES_WIDTH // width))
+
+    def _states(self, part: _Prepared, changes: Sequence[Edit | None]) -> Tensor:
+        """Final states `(changes, n, d_model)`, of the `n` wanted nodes."""
+        if not self.fast:
+            return whole_passes(self.model, self.hook_point, part.tails, changes)
+        with ExitStack() as stack:
+            stack.enter_context(self._passed_over(part.residual, len(changes)))
+            stack.enter_context(edit_at(self.model, self.hook_point, _side_by_side(changes)))
+            final = self._forward(part, len(changes))
+        return final.unflatten(1, (len(changes), -1)).movedim(1, 0)[:, part.tails.reads]
+
+    def _forward(self, part: _Prepared, copies: int) -> Tensor:
+        cache = Cache(layers=[_FrozenLayer(*kept) for kept in part.prefix]) if part.prefix else None
+        final: Tensor = self.model.module.base_model(
+            input_ids=part.tails.input_ids.repeat(1, copies),
+            attention_mask=self._mask(part.tails, copies),
+            position_ids=part.tails.positions.repeat(1, copies),
+            past_key_values=cache,
+            use_cache=cache is not None,
+        ).last_hidden_state
+        return final
+
+    def _mask(self, tails: Tails, copies: int) -> Tensor | dict[str, Tensor]:
+        """The mask as the architecture wants it: one, or one for every kind of layer."""
+        config = self.model.module.config.get_text_config()
+        window = getattr(config, "sliding_window", None)
+        kinds = getattr(config, "layer_types", None)
+        if kinds is None:
+            return tails.mask(copies, window, self.model.dtype)
+        windows = {"full_attention": None, "sliding_attention": window}
+        return {kind: tails.mask(copies, windows[kind], self.model.dtype) for kind in set(kinds)}
 
     @torch.no_grad()
-    def _prepare(
-        self, indices: tuple[int, ...], rows: list[Sequence[int]], starts: list[int]
-    ) -> Tails:
-        pad_id = self.model.pad_id
-        device = self.model.device
-        tail = pad([row[s:] for row, s in zip(rows, starts, strict=True)], "right", pad_id, device)
-        offsets = torch.tensor(starts, device=device)[:, None]
-        cache, before = None, None
-        if max(starts) > 0:
-            head = pad(
-                [row[:s] for row, s in zip(rows, starts, strict=True)], "left", pad_id, device
-            )
+    def _prepare(self, tails: Tails) -> _Prepared:
+        before = tails.before
+        prefix: tuple[tuple[Tensor, Tensor], ...] = ()
+        if before.input_ids.shape[1] > 0:
             cache = DynamicCache()
-            self.model.module(
-                input_ids=head.input_ids,
-                attention_mask=head.attention_mask,
-                position_ids=head.position_ids,
+            self.model.module.base_model(
+                input_ids=before.input_ids,
+                attention_mask=before.attention_mask,
+                position_ids=before.position_ids,
                 past_key_values=cache,
                 use_cache=True,
-                logits_to_keep=1,
             )
-            before = head.attention_mask
-            cache = Cache(layers=[_FrozenLayer(layer.keys, layer.values) for layer in cache.layers])
-        batch = Tails(
-            rows=indices,
-            input_ids=tail.input_ids,
-            mask=tail.attention_mask.bool(),
-            attention_mask=(
-                tail.attention_mask
-                if before is None
-                else torch.cat([before, tail.attention_mask], dim=1)
-            ),
-            position_ids=tail.position_ids + offsets,
-            prefix=cache,
-            residual=None,
-        )
+            prefix = tuple((layer.keys, layer.values) for layer in cache.layers)
+        part = _Prepared(tails, prefix, None)
         if self.first_layer == 0:
-            return batch
+            return part
         last_below = HookPoint(self.first_layer - 1, "hook_resid_post")
         with record(self.model, [last_below], stop=True) as seen:
-            self._forward(batch)
-        if cache is not None:  # the passed-over layers' keys are not read again; 0 sizes the mask
-            cache.layers[1 : self.first_layer] = [cache.layers[0]] * (self.first_layer - 1)
-        return replace(batch, residual=seen[last_below])
+            self._forward(part, 1)
+        above = prefix[self.first_layer :] or prefix[-1:]  # what is passed over reads no keys
+        return _Prepared(tails, above[:1] * self.first_layer + above, seen[last_below])
 
     @contextmanager
-    def _passed_over(self, batch: Tails) -> Iterator[None]:
+    def _passed_over(self, residual: Tensor | None, copies: int) -> Iterator[None]:
         """Let the layers below the hook point pass their input on, the last one the residual."""
         below = find_layers(self.model.module)[: self.first_layer]
         kept = [layer.__dict__.get("forward") for layer in below]
         try:
             for layer in below:
                 layer.forward = _identity
-            if below:
-                below[-1].forward = _constant(batch.residual)
+            if residual is not None:
+                below[-1].forward = _constant(residual.repeat(1, copies, 1))
             yield
         finally:
             for layer, forward in zip(below, kept, strict=True):
@@ -173,26 +242,36 @@ class Replay:
                 else:
                     layer.forward = forward
 
+    @torch.no_grad()
+    def _agrees(self) -> bool:
+        """Whether the first and the last tree of a batch come out as they do by plain passes."""
+        for batch in self._batches[-1:]:
+            for place in {0, len(batch.tails.trees) - 1}:
+                part = batch.part(slice(place, place + 1))
+                plain = whole_passes(self.model, self.hook_point, part.tails, [None])
+                apart = (self._states(part, [None]) - plain).norm() / plain.norm()
+                if not apart <= torch.finfo(self.model.dtype).eps ** 0.5:
+                    return False
+        return True
+
+
+def _side_by_side(changes: Sequence[Edit | None]) -> Edit:
+    """One edit of the copies: each its own."""
+
+    def change_all(x: Tensor) -> Tensor:
+        copies = x.chunk(len(changes), dim=1)
+        pairs = zip(copies, changes, strict=True)
+        return torch.cat([x if change is None else change(x) for x, change in pairs], dim=1)
+
+    return change_all
+
 
 def _identity(hidden_states: Tensor, *_args: Any, **_kwargs: Any) -> Tensor:
     return hidden_states
 
 
-def _constant(residual: Tensor | None) -> Callable[..., Tensor]:
+def _constant(residual: Tensor) -> Callable[..., Tensor]:
     def forward(*_args: Any, **_kwargs: Any) -> Tensor:
-        assert residual is not None
         return residual
 
     return forward
-
-
-def _batches(rows: Sequence[Sequence[int]], starts: Sequence[int]) -> list[tuple[int, ...]]:
-    """Group rows of like tail and prefix length, so that little is padding."""
-    order = sorted(range(len(rows)), key=lambda i: (len(rows[i]) - starts[i], starts[i]))
-    batches: list[list[int]] = []
-    for i in order:
-        width = len(rows[i]) - starts[i]
-        if not batches or (len(batches[-1]) + 1) * width > TAIL_TOKENS_PER_BATCH:
-            batches.append([])
-        batches[-1].append(i)
-    return [tuple(batch) for batch in batches]
