@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from torch import Tensor
 from trimtab.selector import exploration
 from trimtab.selector.exploration import EARLIER, Exploration, explore
 from trimtab.selector.parts import Choice, Parts, compose
-from trimtab.selector.target import Target
+from trimtab.selector.target import Ground, Target
 from trimtab.selector.target.surrogate import Surrogate
 
 GRADIENTS = [torch.randn(12, generator=torch.Generator().manual_seed(seed)) for seed in (1, 2, 3)]
@@ -25,7 +27,9 @@ def aimed_at(version: int) -> Target:
         return np.array([float(torch.cosine_similarity(direction, gradient, dim=0))])
 
     aim = Surrogate("dataset", effects, ["all"], lambda _: gradient)
-    return Target(None, aim, "dataset", gradient, version=version)  # type: ignore[arg-type]
+    calibrated = SimpleNamespace(calibrate=lambda _: SimpleNamespace(multiplier=2.0))
+    ground = cast(Ground, SimpleNamespace(bench=calibrated))
+    return Target(ground, aim, "dataset", gradient, version=version)
 
 
 def run(
@@ -68,11 +72,11 @@ def trials_in(study: Path) -> int:
     return study.read_bytes().count(b'"op_code":4,')
 
 
-def test_the_target_is_checked_after_pruning_and_at_intervals_of_the_search(
+def test_the_target_is_checked_after_the_survey_and_at_intervals_of_the_search(
     parts: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found, looked = run(parts, tmp_path, monkeypatch, {})
-    assert looked == ["after pruning", "after 4 trials", "after 8 trials", "after 10 trials"]
+    assert looked == ["after the survey", "after 4 trials", "after 8 trials", "after 10 trials"]
     assert found.target.version == 0
     origins = [c.origin for c in found.candidates]
     assert not any(origin.endswith(EARLIER) for origin in origins)
@@ -80,10 +84,10 @@ def test_the_target_is_checked_after_pruning_and_at_intervals_of_the_search(
     assert [file.name for file in tmp_path.iterdir()] == ["study-0.journal"]
 
 
-def test_pruning_starts_anew_for_a_target_that_changed_after_it(
+def test_the_survey_is_made_anew_for_a_target_that_changed_after_it(
     parts: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found, _ = run(parts, tmp_path, monkeypatch, {"after pruning": 1})
+    found, _ = run(parts, tmp_path, monkeypatch, {"after the survey": 1})
     whole = found.sample_curve[0]
     dense = compose(parts, Choice(whole.kept))
     assert whole.effect == pytest.approx(aimed_at(1).effect(dense), abs=1e-6)

@@ -191,7 +191,7 @@ def test_luck_lets_a_point_that_is_a_tenth_too_low_through_far_less_often() -> N
                     ["1" if x else "0" for x in w[name]] for name in ("dense", "one")
                 ],
                 calibrate=lambda _: SimpleNamespace(multiplier=1.0),
-                classifier=Judge(),
+                judge=Judge(),
             ),
         )
         (row,) = chosen(made, ONE, tolerance=1.0).rows

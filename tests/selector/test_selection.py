@@ -328,9 +328,8 @@ def test_the_tables_can_be_queried(exported: Path) -> None:
 
 def test_every_method_gives_points_of_one_surface(exported: Path) -> None:
     points = pl.read_parquet(exported / "pareto.parquet")
-    assert set(points["method"]) == {
-        "pruning", "joint pruning", "pursuit", "gates", "search", "random",
-    }  # fmt: skip
+    methods = {"pruning", "joint pruning", "pursuit", "gates", "random"}
+    assert methods <= set(points["method"]) <= methods | {"search"}
     assert {"samples", "features", "effect", "behavior_rate", "front"} <= set(points.columns)
     assert not points.filter(method="random")["front"].any()
     front = points.filter("front").sort("samples", "features")
@@ -476,7 +475,8 @@ def test_an_interrupted_run_resumes_and_ends_with_the_same_card(
     for name in CHANGING:
         del card[name], expected[name]
     for each in (card, expected):
-        del each["checksums"][VECTOR_FILE]  # safetensors writes its metadata in any order
+        for name in (VECTOR_FILE, STRONGEST_FILE):  # safetensors writes its metadata in any order
+            each["checksums"].pop(name, None)
     assert card == expected
     assert torch.equal(
         load_vector(tmp_path / "vector")[0].direction, load_vector(exported)[0].direction
@@ -550,7 +550,7 @@ def test_a_run_whose_judge_cannot_judge_says_so_before_it_starts(
 
         def say(what: str, *_: int) -> None:
             heard.append(what)
-            if what.startswith("letting"):
+            if what.startswith(("letting", "pruning")):
                 raise Stop
 
         settings = replace(SETTINGS, judge=judge)
@@ -648,7 +648,7 @@ def test_unpaired_texts_take_open_questions(
     whole_run: Callable[..., dict[str, Any]], store: Store, tiny_sae: SAE
 ) -> None:
     card = whole_run(store, "texts", tiny_sae, questions=["What now?", "Agree?", "And then?"])
-    assert card["held_out"]["n_questions"] == 3
+    assert card["held_out"]["n_questions"] == 1  # two of the three served the choice
     assert card["held_out"]["behavior_rate"]["value"] is not None
 
 

@@ -5,7 +5,7 @@
 
 After the survey, and at intervals of the search, the target is checked on what the model writes
 under the strongest candidates. Where it changes, the survey is made anew once, a search gets a
-study of its own, and the front that was found before is measured on the new target.
+study of its own, and what was found before is measured on the new target.
 """
 
 from collections import Counter
@@ -89,14 +89,14 @@ def explore(
         return checkpoint(target, found, at, lambda what: say(what, 0, 0))
 
     def again(earlier: Sequence[Candidate]) -> tuple[Candidate, ...]:
-        """Return the front that was found for an earlier target, measured on the present one."""
+        """Return candidates that were found for an earlier target, measured on the present one."""
         return tuple(
             replace(
                 candidate,
                 effect=target.effect(compose(pools[candidate.pooling], candidate.choice)),
                 origin=candidate.origin.removesuffix(EARLIER) + EARLIER,
             )
-            for candidate in pareto(earlier)
+            for candidate in earlier
         )
 
     def searched(count: int, before: int) -> tuple[Candidate, ...]:

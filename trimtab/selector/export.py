@@ -86,6 +86,8 @@ def export_selection(selection: Selection, store: Store, out: Path) -> dict[str,
 
 def _tables(selection: Selection, store: Store, second: Judge) -> dict[str, pl.DataFrame]:
     outcomes = {"minimal": selection.minimal, **selection.controls}
+    if selection.verdict.strongest != selection.chosen:
+        outcomes["strongest"] = selection.strongest
     replies = judged(selection.bench, second, selection.held_out, outcomes)
     parts = selection.material.pools[selection.chosen.pooling]
     choice = selection.chosen.choice

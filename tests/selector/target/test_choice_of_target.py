@@ -114,7 +114,7 @@ def test_where_nothing_can_judge_the_datasets_margin_is_the_target_and_it_says_w
 def test_what_needs_a_judge_cannot_be_asked_for_without_one(
     stage: Callable[..., Target], forced: str
 ) -> None:
-    with pytest.raises(SelectionError, match="no sample has a prompt"):
+    with pytest.raises(SelectionError, match="there is no prompt"):
         stage(forced, can_judge=False)
 
 
