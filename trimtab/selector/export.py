@@ -38,6 +38,7 @@ from trimtab.selector.pruning import usefulness
 from trimtab.selector.rankers import Evidence
 from trimtab.selector.rankers.contrast import effect_sizes
 from trimtab.selector.receipt import receipt
+from trimtab.selector.replies import replies_table
 from trimtab.selector.select import Selection
 from trimtab.steering.formats.stored import VECTOR_FILE
 from trimtab.steering.vector import SteeringVector, save_vector
@@ -78,12 +79,13 @@ def _tables(selection: Selection, store: Store) -> dict[str, pl.DataFrame]:
     choice = selection.chosen.choice
     rows = receipt(parts, choice)
     given = rows.group_by("sample_id").agg(pl.col("contribution").sum())
+    outcomes = {"minimal": selection.minimal, **selection.controls}
     tables = {
         "receipt": rows,
         "samples": _samples(selection).join(given, on="sample_id", how="left"),
         "curves": _curves(selection),
         "candidates": _candidates(selection),
-        "replies": _replies(selection),
+        "replies": replies_table(selection.bench, selection.held_out, outcomes),
     }
     if choice.features is not None:
         tables["features"] = _features(selection, store)
@@ -213,30 +215,6 @@ def _candidates(selection: Selection) -> pl.DataFrame:
     )
 
 
-def _replies(selection: Selection) -> pl.DataFrame:
-    questions = [messages[-1]["content"] for messages in selection.held_out.questions]
-    outcomes = {"minimal": selection.minimal, **selection.controls}
-    classifier = selection.bench.classifier
-    return pl.DataFrame(
-        [
-            {"vector": name, "question": question, "reply": reply, "probability": float(p)}
-            for name, outcome in outcomes.items()
-            for question, reply, p in zip(
-                questions,
-                outcome.replies,
-                classifier.probability(list(outcome.replies)),
-                strict=True,
-            )
-        ],
-        schema={
-            "vector": pl.String,
-            "question": pl.String,
-            "reply": pl.String,
-            "probability": pl.Float64,
-        },
-    )
-
-
 CONTROLS = (
     "unsteered",
     "dense_mean_difference",
@@ -318,6 +296,7 @@ def _card(selection: Selection, store: Store, features: pl.DataFrame | None) -> 
             "rank_correlation": selection.target.rank_correlation,
             "panel": list(selection.target.panel),
         },
+        "learning_curve": selection.learning.to_json(),
         "finalists": list(selection.finalists),
         "judge": {
             "kind": bench.classifier.kind,

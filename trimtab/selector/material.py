@@ -76,10 +76,10 @@ def gather(
     splits = split(samples, seed, shares)
     by_id = {sample.id: sample for sample in samples}
     select = tuple(by_id[i] for i in splits.select)
-    tune = _draw([by_id[i] for i in splits.tune], MAX_TUNE, seed)
-    report = _draw([by_id[i] for i in splits.report], MAX_REPORT, seed)
+    tune = draw([by_id[i] for i in splits.tune], MAX_TUNE, seed)
+    report = draw([by_id[i] for i in splits.report], MAX_REPORT, seed)
     for name, part in (("select", select), ("tune", tune), ("report", report)):
-        _check_sides(name, part)
+        check_sides(name, part)
     seen = {group_key(by_id[i]) for i in (*splits.select, *splits.tune)}
     asked, known = _questions(questions, report, seen)
     return Material(
@@ -88,13 +88,13 @@ def gather(
         select=select,
         tune=tune,
         report=report,
-        pools={name: _parts(store, sae, behavior, name, samples, select) for name in poolings},
+        pools={name: parts_of(store, sae, behavior, name, samples, select) for name in poolings},
         questions=asked,
         questions_seen=known,
     )
 
 
-def _draw(samples: Sequence[Sample], most: int, seed: int) -> tuple[Sample, ...]:
+def draw(samples: Sequence[Sample], most: int, seed: int) -> tuple[Sample, ...]:
     """Return at most `most` samples, in an order that their files do not decide, sides in turn."""
 
     def order(sample: Sample) -> bytes:
@@ -107,7 +107,8 @@ def _draw(samples: Sequence[Sample], most: int, seed: int) -> tuple[Sample, ...]
     return tuple(mixed[:most])
 
 
-def _check_sides(name: str, samples: Sequence[Sample]) -> None:
+def check_sides(name: str, samples: Sequence[Sample]) -> None:
+    """Raise SelectionError where the samples of a split are of one side only."""
     if {side for sample in samples for side, _ in sample.sides} != {"positive", "negative"}:
         raise SelectionError(
             f"the split {name!r} has texts of one side only; add texts, or split with another seed"
@@ -125,7 +126,7 @@ def _questions(
     return tuple(({"role": "user", "content": question},) for question in new), known
 
 
-def _parts(
+def parts_of(
     store: Store,
     sae: "SAE | None",
     behavior: str,
@@ -133,7 +134,16 @@ def _parts(
     samples: Sequence[Sample],
     select: Sequence[Sample],
 ) -> Parts:
-    """Return the rows of `select`, none of which rests on a sample outside of it."""
+    """Return the rows of `select`, none of which rests on a sample outside of it.
+
+    Args:
+        store: holds the behaviour's samples.
+        sae: the store's SAE; None leaves features out.
+        behavior: which behaviour.
+        pooling: of the rows.
+        samples: every usable sample of the behaviour.
+        select: those that the rows are of, in their order.
+    """
     stored = store.matrix(behavior, pooling=pooling)  # type: ignore[arg-type]
     index = {sample_id: i for i, sample_id in enumerate(stored.sample_ids)}
     order = [index[sample.id] for sample in samples]

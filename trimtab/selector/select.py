@@ -1,7 +1,8 @@
 """One selection from start to end: the smallest vector that keeps the effect, and its proof.
 
 1. Split the pairs by group: `select` gives the parts, `tune` measures candidates, `report` proves.
-2. Calibrate the target: which surrogate ranks unlike vectors as their replies do.
+2. Calibrate the target: which surrogate ranks unlike vectors as their replies do; and draw its
+   learning curve: how many samples would have been enough.
 3. Prune samples, then features, keeping both curves; match few features to the gradient.
 4. Let Optuna tune the knobs around the rankers.
 5. Judge the replies of the best few on the prompts of `tune`, and take the smallest that holds up.
@@ -16,6 +17,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from trimtab.errors import VectorError
@@ -40,6 +43,7 @@ from trimtab.selector.evaluate import (
     measure_unsteered,
 )
 from trimtab.selector.journal import Journal
+from trimtab.selector.learning_curve import LearningCurve, learning_curve
 from trimtab.selector.material import Material, gather
 from trimtab.selector.parts import Choice, compose
 from trimtab.selector.pruning import CurvePoint
@@ -96,6 +100,7 @@ class Selection:
     material: Material
     bench: Bench
     target: Target
+    learning: LearningCurve
     sample_curve: tuple[CurvePoint, ...]
     feature_curve: tuple[CurvePoint, ...]
     candidates: tuple[Candidate, ...]
@@ -172,6 +177,19 @@ def select(
 
     dense = compose(parts, Choice(tuple(range(parts.n_samples))))
     dense_effect = target.effect(bench, dense)
+
+    def effects(kept: tuple[int, ...]) -> NDArray[np.float64]:
+        direction = compose(parts, Choice(kept))
+        strength = bench.calibrate(direction).multiplier
+        return bench.effects(direction, target.margin, target.name, strength)
+
+    say("how many samples are needed", 0, 0)
+    learning = learning_curve(
+        parts.n_samples,
+        effects,
+        [sample.group for sample in target.margin.samples],
+        seed=settings.seed,
+    )
     say("pruning samples", 0, 0)
     sample_curve = prune_samples(parts, target, effect, dense_effect)
     kept = smallest_that_holds(sample_curve, settings.tolerance)
@@ -232,6 +250,7 @@ def select(
         material=material,
         bench=bench,
         target=target,
+        learning=learning,
         sample_curve=tuple(sample_curve),
         feature_curve=tuple(feature_curve),
         candidates=tuple(candidates),
