@@ -33,7 +33,7 @@ def read_any(
     """
     file = path / VECTOR_FILE if path.is_dir() else path
     start = _first_bytes(file)
-    if start.startswith(plain.PICKLES):
+    if start.startswith(plain.PICKLES) and start[8:] != b"{":
         raise plain.refuse_pickle(file)
     stated: HookPoint | None = None
     if start.startswith(b"GGUF"):
@@ -63,7 +63,7 @@ def read_any(
 def _first_bytes(file: Path) -> bytes:
     try:
         with file.open("rb") as stream:
-            return stream.read(8)
+            return stream.read(9)  # of safetensors, the header's length and its first letter
     except OSError as error:
         raise VectorError(
             f"{file} cannot be read as a steering vector: {error.strerror}"
