@@ -44,8 +44,8 @@ class Training:
 def predictions(training: Training, way: Way) -> Floats:
     """Predict every pair by a model that saw none of its group, `(n,)`.
 
-    A fold's mean is taken out: it is high where the held-out pairs are bad, and the other way
-    round, which would pull the correlation below zero where there is nothing to find.
+    Ranks are taken among a fold's own training pairs, so that their mean is the same for each: it
+    would be high where the held-out pairs are bad, and pull the correlation below zero.
 
     Raises:
         SelectionError: there are too few groups to hold one out.
@@ -62,7 +62,7 @@ def predictions(training: Training, way: Way) -> Floats:
         seen = training.parts.rows(train.tolist())
         model = fit(view(seen, groups[train].tolist()), ranks(training.usefulness[train]), way)
         held_out = view_against(training.parts.rows(test.tolist()), seen)
-        found[test] = model.predict(held_out) - model.intercept
+        found[test] = model.predict(held_out)
     return found
 
 
