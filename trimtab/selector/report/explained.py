@@ -94,16 +94,19 @@ def said(card: Mapping[str, Any]) -> list[str]:
         f"{number(own['kl_mean'])} nats of damage a token; {number(card['damage']['budget'])} nats "
         f"take multiplier {number(card['multiplier'])}."
     ]
-    sizes = [size for size in explained(card) if size <= QUOTED]
-    if sizes:
-        row = explained(card)[max(sizes)]
-        if "pursuit" in row and "random direction" in row:
-            mine, chance = row["pursuit"]["cosine"], row["random direction"]["cosine"]
-            sentences.insert(
-                0,
-                f"{max(sizes)} SAE features come to a cosine of {number(mine, 2)} to it; as many "
-                f"come to {number(chance, 2)} of a random direction, so that is what chance gives.",
-            )
+    by_size = {
+        size: row
+        for size, row in explained(card).items()
+        if size <= QUOTED and {"pursuit", "random direction"} <= row.keys()
+    }
+    if by_size:
+        size, row = max(by_size.items())
+        mine, chance = row["pursuit"]["cosine"], row["random direction"]["cosine"]
+        sentences.insert(
+            0,
+            f"{size} SAE features come to a cosine of {number(mine, 2)} to it; as many come to "
+            f"{number(chance, 2)} of a random direction, so that is what chance gives.",
+        )
     elif card["sae"] != "none":
         sentences.insert(0, "No SAE feature points anywhere near it.")
     if "effects" in card:
