@@ -40,7 +40,8 @@ class KnownScales:
     def at_budget(self, direction: Tensor) -> Tensor:
         if not direction.any():
             raise VectorError("nothing")
-        return direction / direction.norm()
+        unit: Tensor = direction / direction.norm()
+        return unit
 
     def effects(self, margin: Any, _name: str) -> Callable[[Tensor], NDArray[np.float64]]:
         signs = np.array([-1.0 if s.id in self.backward else 1.0 for s in margin.samples])
@@ -94,9 +95,8 @@ def test_where_no_pair_is_sure_to_hurt_none_is_dropped() -> None:
 
 
 def test_a_vector_that_moves_every_pair_the_right_way_needs_no_remedy() -> None:
-    found = wrong_way(
-        [scores_of("first"), scores_of("second")], KnownScales(), margin_of, say=silent
-    )  # type: ignore[arg-type]
+    both = [scores_of("first"), scores_of("second")]
+    found = wrong_way(both, KnownScales(), margin_of, say=silent)  # type: ignore[arg-type]
     assert found.judged.value == found.mended.value == 0.0
     assert found.remedies == ("none", "none")
     assert (found.moved, found.culprits) == ((), ())

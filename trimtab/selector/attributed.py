@@ -113,7 +113,7 @@ def run(
         ModelError, PairsError, VectorError: as the parts say.
     """
     check_behavior(store, behavior)
-    check_asked(asked)
+    check_asked(store, asked)
     model, sae = load_for(store, model, sae, device=device)
     point = parse_hook_point(store.fingerprint["hook_point"])
     chat, system = prompt_form(store.fingerprint)
@@ -131,13 +131,17 @@ def run(
         return _attribute(store, sae, behavior, asked, scales, make_margin, stages)
 
 
-def check_asked(asked: Asked) -> None:
-    """Raise SelectionError where the estimator does not attribute to the unit."""
+def check_asked(store: Store, asked: Asked) -> None:
+    """Raise SelectionError where the unit is not there, or the estimator not for it."""
     known = ESTIMATORS[asked.unit]
     if asked.estimator not in known:
         raise SelectionError(
             f"no estimator {asked.estimator!r} attributes to {asked.unit}; there are "
             f"{', '.join(known)}"
+        )
+    if asked.unit != "samples" and store.fingerprint["sae"] == "none":
+        raise SelectionError(
+            f"{store.path} was built without an SAE, so it has no features; attribute to samples"
         )
     if asked.audit and asked.unit != "samples":
         raise SelectionError("faults are looked for among samples; leave --audit or --unit out")

@@ -117,8 +117,10 @@ def test_a_bare_prompt_is_seen_as_a_stored_ones_is(
     stored = prompts_of(store, "refusal", tiny_sae, training).parts
     assert stored.features is not None and parts.features is not None
     assert stored.features.any()
+    there = [i for i, one in enumerate(chosen) if one.id in stored.sample_ids]
+    assert there
     for i, one in enumerate(chosen):
-        if one.id in stored.sample_ids:
+        if i in there:
             torch.testing.assert_close(
                 parts.features[i], stored.features[stored.sample_ids.index(one.id)],
                 atol=1e-5, rtol=1e-4,
