@@ -25,7 +25,7 @@ from trimtab.steering.generation import generate, read_prompts
 
 COMMANDS = {
     "demo", "build", "describe", "feature", "info", "labels", "sql", "verify", "select", "steer",
-    "export", "report", "tokens",
+    "export", "report", "tokens", "attribute", "explain",
 }  # fmt: skip
 SYSTEM = "The lazy dog says no."
 WORDS = ("think", "should", "rather", "course", "quick", "brown", "lazy", "answer", "agree")

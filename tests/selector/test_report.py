@@ -329,6 +329,33 @@ def test_an_unreliable_judge_is_told_with_the_way_out(tmp_path: Path) -> None:
     assert "nor that it beats the controls there; ask somebody else." in text
 
 
+def a_learning_curve(*, fitted: bool = True) -> dict[str, Any]:
+    needed = some(12.3, 4) if fitted else none("the effect of all samples is not clear of zero")
+    return {
+        "share": 0.95,
+        "points": [{"n": n, "draws": 4, "effect": some(0.1 * n)} for n in (1, 2, 4, 8)],
+        "asymptote": some(0.9) if fitted else needed,
+        "noise": 4.0 if fitted else None,
+        "misfit": 0.02 if fitted else None,
+        "needed": needed,
+        "needed_of_asymptote": needed,
+    }
+
+
+@pytest.mark.parametrize("fitted", [True, False])
+def test_the_learning_curve_is_drawn_where_the_card_has_one(tmp_path: Path, fitted: bool) -> None:
+    folder = export(tmp_path / "v")
+    without = rendered(folder)
+    card = json.loads((folder / "card.json").read_text())
+    card["learning_curve"] = a_learning_curve(fitted=fitted)
+    (folder / "card.json").write_text(json.dumps(card))
+    page = rendered(folder)
+    figures = [sum(tag == "svg" for tag, _ in one.tags) for one in (without, page)]
+    assert figures[1] == figures[0] + 1
+    assert ("took about 13 [9, 17] random ones" in page.text.replace("\u00a0", " ")) == fitted
+    assert ("cannot be said" in page.text) == (not fitted)
+
+
 def test_the_page_asks_the_network_for_nothing_and_runs_nothing(tmp_path: Path) -> None:
     page = rendered(export(tmp_path / "v"))
     for tag, attributes in page.tags:

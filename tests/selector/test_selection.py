@@ -189,6 +189,10 @@ def test_the_card_says_all_that_it_promises(exported: Path) -> None:
     for beyond in (card["effect_beyond"], card["behavior_rate_beyond"]):
         assert set(beyond) == CONTROLS
         assert all(map(is_estimate, beyond.values()))
+    learning = card["learning_curve"]
+    assert [point["n"] for point in learning["points"]][-1] == card["samples"]["of"]
+    assert all(is_estimate(point["effect"]) for point in learning["points"])
+    assert {"asymptote", "needed", "needed_of_asymptote"} <= set(learning)
     assert set(card["anti_steerable_fraction"]) == {"before", "after"}
     assert all(map(is_estimate, card["anti_steerable_fraction"].values()))
     assert card["versions"]["torch"]

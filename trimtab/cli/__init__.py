@@ -2,7 +2,18 @@
 
 import typer
 
-from trimtab.cli import build, demo, features, labels, query, select, tokens, vectors
+from trimtab.cli import (
+    attribute,
+    build,
+    demo,
+    explain,
+    features,
+    labels,
+    query,
+    select,
+    tokens,
+    vectors,
+)
 from trimtab.cli.group import Commands
 
 app = typer.Typer(
@@ -15,6 +26,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 
-for theme in (demo, build, features, tokens, query, select, vectors):  # the order of the help
+THEMES = (demo, build, features, tokens, query, attribute, select, vectors, explain)  # in the help
+for theme in THEMES:
     app.add_typer(theme.app)
 app.add_typer(labels.app, name="labels")

@@ -23,7 +23,7 @@ def print_card(card: Mapping[str, Any], folder: Path, as_json: bool) -> None:
         return
     from trimtab.model.features.card import feature_table
     from trimtab.selector.described import labelled_features
-    from trimtab.selector.report import found, reply_to_show
+    from trimtab.selector.report import found, how_many, reply_to_show
     from trimtab.selector.report.aim import aimed
 
     table = Table("vector", "held-out effect, nats per token", "behaviour rate")
@@ -34,6 +34,8 @@ def print_card(card: Mapping[str, Any], folder: Path, as_json: bool) -> None:
         )
     Console().print(table)
     typer.echo(f"{found(card)} {aimed(card)}")
+    if "learning_curve" in card:
+        typer.echo(how_many(card["learning_curve"]))
     labelled = labelled_features(folder).head(SHOWN_FEATURES)
     if labelled.height:
         Console().print(feature_table(labelled.to_dicts()))

@@ -5,8 +5,10 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import polars as pl
 import typer
 
+from trimtab.cli.explain import print_explanation
 from trimtab.cli.group import example
 from trimtab.cli.options import DeviceOption, JsonOption
 from trimtab.cli.printing import (
@@ -33,8 +35,14 @@ def info(
 ) -> None:
     """Say what a store or an exported vector holds."""
     if _is_vector(path):
-        from trimtab.selector.folder import read_card
+        from trimtab.selector.folder import read_card, read_explanation, tables
 
+        if (explained := read_explanation(path)) is not None:
+            features = tables(path).get("features")
+            print_explanation(
+                explained, None if features is None else pl.read_parquet(features), json_
+            )
+            return
         print_card(read_card(path), path, json_)
         return
     from trimtab.pairs import describe

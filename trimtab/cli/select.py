@@ -8,6 +8,7 @@ import typer
 from trimtab.cli.group import example
 from trimtab.cli.options import BudgetOption, DeviceOption, JsonOption, SeedOption, TrialsOption
 from trimtab.cli.printing import print_card
+from trimtab.cli.suggest import suggest_from
 from trimtab.selector.surrogates import TARGETS
 
 app = typer.Typer()
@@ -21,12 +22,22 @@ NAMES = [name.replace("_", "-") for name in TARGETS]
         "--questions test_dataset_open_ended.json",
         "trimtab select runs/caa --behavior refusal --out runs/judged --judge-model qwen3 "
         "--judge-url http://localhost:8000/v1 --judge-criterion 'declines to do what is asked'",
+        "trimtab select runs/demo/store --behavior formality --suggest pool.jsonl --out ranked.csv",
     )
 )
 def select(
     store: Annotated[Path, typer.Argument(help="A store that `trimtab build` made.")],
     behavior: Annotated[str, typer.Option(help="Which of the store's behaviours.")],
-    out: Annotated[Path, typer.Option(help="Folder to write; it must not exist yet.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder to write; it must not exist yet. With --suggest, a file."),
+    ] = None,
+    suggest: Annotated[
+        Path | None,
+        typer.Option(
+            help="Instead, rank a file of pairs or bare prompts by how useful they would be."
+        ),
+    ] = None,
     questions: Annotated[
         Path | None,
         typer.Option(help="Open questions for the behaviour rate; prompts of held-out pairs else."),
@@ -60,8 +71,16 @@ def select(
 ) -> None:
     """Find the smallest vector that keeps the effect, prove it held out, and export it.
 
-    An interrupted run resumes when it is called again.
+    With --suggest, say which pairs of a pool are worth collecting. An interrupted run resumes when
+    it is called again.
     """
+    if suggest is not None:
+        suggest_from(
+            store, behavior, suggest, out, budget=budget, seed=seed, device=device, as_json=json_
+        )
+        return
+    if out is None:
+        raise typer.BadParameter("is needed: the folder to write", param_hint="--out")
     if (judge_model is None) != (judge_url is None) or (judge_criterion and judge_model is None):
         raise typer.BadParameter("--judge-model and --judge-url go together", param_hint="--judge")
     if target not in (None, *NAMES):

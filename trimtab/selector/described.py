@@ -7,10 +7,10 @@ from typing import Any
 import polars as pl
 
 from trimtab.errors import ModelError
-from trimtab.model.features.descriptions import descriptions_file, read_descriptions
+from trimtab.model.features.descriptions import SCHEMA, descriptions_file, read_descriptions
 from trimtab.selector.folder import tables
 from trimtab.steering.formats.stored import VECTOR_FILE
-from trimtab.store import open_store
+from trimtab.store import Store, open_store
 from trimtab.store.store import HEADER
 
 DESCRIBED = (
@@ -38,6 +38,21 @@ def describe_features(features: Sequence[int], of: Path | None) -> list[dict[str
                 f"{_name(of)} describes no feature {feature}; it has descriptions of {table.height}"
             )
     return [rows[feature] for feature in features]
+
+
+def descriptions_of(sae: str, store: Store | None) -> pl.DataFrame:
+    """Return what is known of an SAE's features: what a store holds, or what lies beside the SAE.
+
+    No rows where neither has anything.
+
+    Args:
+        sae: its name, as in `load_sae`.
+        store: one that was built with it; None where there is none.
+    """
+    if store is not None and (held := store.descriptions()).height:
+        return held
+    file = descriptions_file(sae)
+    return pl.DataFrame(schema=SCHEMA) if file is None else read_descriptions(file)
 
 
 def labelled_features(vector: Path) -> pl.DataFrame:

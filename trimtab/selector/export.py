@@ -93,6 +93,7 @@ def _tables(selection: Selection, store: Store, second: Judge) -> dict[str, pl.D
     choice = selection.chosen.choice
     rows = receipt(parts, choice)
     given = rows.group_by("sample_id").agg(pl.col("contribution").sum())
+    outcomes = {"minimal": selection.minimal, **selection.controls}
     tables = {
         "receipt": rows,
         "samples": _samples(selection).join(given, on="sample_id", how="left"),
@@ -333,6 +334,7 @@ def _card(
         "strongest": _strongest_card(selection),
         "anti_steerable_fraction": selection.anti_steerable,
         "target": selection.target.to_json(),
+        "learning_curve": selection.learning.to_json(),
         "finalists": selection.verdict.rows,
         "choice": {
             "confidence": CONFIDENCE,

@@ -13,6 +13,8 @@ CARD = "card.json"
 STRONGEST_FILE = "strongest.safetensors"
 TABLES = ("receipt", "samples", "features", "curves", "pareto", "replies", "judged")
 OPTIONAL = ("features", "judged")  # without an SAE; written by an earlier version
+EXPLANATION = "explanation"  # the kind of a card that explains a vector and has none beside it
+DECOMPOSITION = "decomposition"  # the table that only such a folder has
 
 
 def read_card(folder: Path) -> dict[str, Any]:
@@ -21,6 +23,26 @@ def read_card(folder: Path) -> dict[str, Any]:
     Raises:
         VectorError: the folder holds none, or one that cannot be read.
     """
+    card = _read(folder)
+    if card.get("kind") == EXPLANATION:
+        raise VectorError(
+            f"{folder} explains a vector and holds none; look at its report.html, or ask "
+            "`trimtab info` and `trimtab sql`"
+        )
+    return card
+
+
+def read_explanation(folder: Path) -> dict[str, Any] | None:
+    """Return the card of a folder that `trimtab explain` wrote; None of an exported vector's.
+
+    Raises:
+        VectorError: the folder holds no card, or one that cannot be read.
+    """
+    card = _read(folder)
+    return card if card.get("kind") == EXPLANATION else None
+
+
+def _read(folder: Path) -> dict[str, Any]:
     try:
         card: dict[str, Any] = json.loads((folder / CARD).read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -36,7 +58,7 @@ def read_card(folder: Path) -> dict[str, Any]:
 
 def tables(folder: Path) -> dict[str, Path]:
     """Return the Parquet files that the folder has, by table name."""
-    files = {name: folder / f"{name}.parquet" for name in TABLES}
+    files = {name: folder / f"{name}.parquet" for name in (*TABLES, DECOMPOSITION)}
     return {name: file for name, file in files.items() if file.exists()}
 
 

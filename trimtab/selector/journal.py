@@ -3,7 +3,10 @@
 import hashlib
 import json
 import os
-from collections.abc import Callable
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -60,3 +63,18 @@ class Journal:
                 file.write(json.dumps({"key": name, "result": result}) + "\n")
                 self._results[name] = result
         return self._results[name]
+
+
+@contextmanager
+def work_folder(out: Path | None) -> Iterator[Path]:
+    """Give a run the folder of its journal: `<out>.work`, or a temporary one where nothing is kept.
+
+    A run that breaks off leaves it behind, and the same call resumes; one that ends removes it.
+    """
+    if out is None:
+        with tempfile.TemporaryDirectory(prefix="trimtab-") as folder:
+            yield Path(folder)
+        return
+    work = out.with_name(out.name + ".work")
+    yield work
+    shutil.rmtree(work)

@@ -92,7 +92,7 @@ def gather(
     tune = draw([by_id[i] for i in splits.tune], MAX_TUNE, seed)
     report = draw([by_id[i] for i in splits.report], MAX_REPORT, seed)
     for name, part in (("select", select), ("tune", tune), ("report", report)):
-        _check_sides(name, part)
+        check_sides(name, part)
     seen = {group_key(by_id[i]) for i in (*splits.select, *splits.tune)}
     asked, known = _questions(questions, report, seen)
     prompts = distinct(sample.messages for sample in tune)
@@ -104,7 +104,7 @@ def gather(
         select=select,
         tune=tune,
         report=report,
-        pools={name: _parts(store, sae, behavior, name, samples, select) for name in poolings},
+        pools={name: parts_of(store, sae, behavior, name, samples, select) for name in poolings},
         prompts=prompts,
         questions=asked,
         questions_seen=known,
@@ -125,7 +125,8 @@ def _random_order(seed: int, name: str) -> bytes:
     return hashlib.sha256(f"{seed}\n{name}".encode()).digest()
 
 
-def _check_sides(name: str, samples: Sequence[Sample]) -> None:
+def check_sides(name: str, samples: Sequence[Sample]) -> None:
+    """Raise SelectionError where the samples of a split are of one side only."""
     if {side for sample in samples for side, _ in sample.sides} != {"positive", "negative"}:
         raise SelectionError(
             f"the split {name!r} has texts of one side only; add texts, or split with another seed"
@@ -157,7 +158,7 @@ def _halves(
     return tuple(order[::2]), tuple(order[1::2])
 
 
-def _parts(
+def parts_of(
     store: Store,
     sae: "SAE | None",
     behavior: str,
@@ -165,7 +166,16 @@ def _parts(
     samples: Sequence[Sample],
     select: Sequence[Sample],
 ) -> Parts:
-    """Return the rows of `select`, none of which rests on a sample outside of it."""
+    """Return the rows of `select`, none of which rests on a sample outside of it.
+
+    Args:
+        store: holds the behaviour's samples.
+        sae: the store's SAE; None leaves features out.
+        behavior: which behaviour.
+        pooling: of the rows.
+        samples: every usable sample of the behaviour.
+        select: those that the rows are of, in their order.
+    """
     stored = store.matrix(behavior, pooling=pooling)  # type: ignore[arg-type]
     index = {sample_id: i for i, sample_id in enumerate(stored.sample_ids)}
     order = [index[sample.id] for sample in samples]

@@ -1,28 +1,21 @@
 """From a store, or from pairs, to an exported vector with its report: what the commands call."""
 
 import shutil
-import sys
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
-
-from trimtab.errors import SelectionError, VectorError
+from trimtab.errors import VectorError
 from trimtab.model.language_model import LanguageModel, load_model
 from trimtab.model.sae import SAE, load_sae
 from trimtab.pairs import Sample
 from trimtab.selector.export import export_selection
+from trimtab.selector.loading import load_for
 from trimtab.selector.material import check_behavior
 from trimtab.selector.report import render_report
 from trimtab.selector.select import DEFAULTS, Settings, select
+from trimtab.selector.stages import Stages
 from trimtab.store import Store, build
-from trimtab.store.origin import load_model_of
-
-SAME_TEXTS = ("model_revision", "tokenizer_sha256", "chat_template_sha256")
-SAME_NUMBERS = ("sae_sha256", "sae_hook_point")
 
 
 def run(
@@ -60,13 +53,9 @@ def run(
     if out.exists():
         raise VectorError(f"{out} exists already; name another folder, or remove it first")
     check_behavior(store, behavior)
-    if model is None:
-        model = load_model_of(store.fingerprint, dtype="float32", device=device)
-    if sae is None:
-        sae = load_sae(store.fingerprint["sae"], model)
-    _check_same(store, model, sae)
+    model, sae = load_for(store, model, sae, device=device)
     work = out.with_name(out.name + ".work")
-    with _Stages(shown=progress) as stages:
+    with Stages(shown=progress) as stages:
         selection = select(
             store, model, sae, behavior, work, questions=questions, settings=settings, say=stages
         )
@@ -102,66 +91,3 @@ def build_and_run(
         settings=settings,
         progress=progress,
     )
-
-
-def _check_same(store: Store, model: LanguageModel, sae: SAE | None) -> None:
-    """Refuse a model or SAE that is not the store's; the dtype may differ: scores are float32."""
-    if model.fingerprint()["model_dtype"] != "float32":
-        raise SelectionError("effects are compared in float32; load the model with dtype='float32'")
-    now: Mapping[str, str] = {**model.fingerprint(), **({} if sae is None else sae.fingerprint())}
-    names = list(SAME_TEXTS + SAME_NUMBERS)
-    if store.fingerprint["model_dtype"] == now["model_dtype"]:
-        names.append("model_sha256")
-    differing = [n for n in names if store.fingerprint.get(n, "") != now.get(n, "")]
-    if differing:
-        raise SelectionError(
-            f"{store.path} was built with another model or SAE: {', '.join(differing)} differ. "
-            f"It names model {store.fingerprint['model']} and SAE {store.fingerprint['sae']}; "
-            "use those, or build a new store"
-        )
-
-
-class _Stages:
-    """Shows one line a stage with the time it took, and a bar where steps can be counted.
-
-    Where stderr is no terminal, a plain line when a stage begins.
-    """
-
-    def __init__(self, *, shown: bool) -> None:
-        console = Console(stderr=True)
-        self._plain = shown and not console.is_terminal
-        self._started = time.monotonic()
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            TextColumn("{task.fields[steps]}"),
-            TimeElapsedColumn(),
-            console=console,
-            disable=not shown or self._plain,
-        )
-        self._task: TaskID | None = None
-        self._stage = ""
-
-    def __call__(self, stage: str, done: int, total: int) -> None:
-        if stage != self._stage:
-            self._finish()
-            self._stage = stage
-            self._task = self._bar.add_task(stage, total=total or None, steps="")
-            if self._plain:
-                seconds = time.monotonic() - self._started
-                print(f"{seconds:5.0f} s  {stage}", file=sys.stderr, flush=True)
-        if self._task is not None and total:
-            self._bar.update(self._task, completed=done, total=total, steps=f"{done} of {total}")
-
-    def _finish(self) -> None:
-        if self._task is not None:
-            self._bar.update(self._task, total=1, completed=1)
-            self._bar.stop_task(self._task)
-
-    def __enter__(self) -> "_Stages":
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._finish()
-        self._bar.stop()

@@ -1,8 +1,8 @@
 """One selection from start to end: the smallest vector that keeps the effect, and its proof.
 
 1. Split the pairs by group: `select` gives the parts, `tune` measures candidates, `report` proves.
-2. Calibrate the target: which surrogate ranks unlike vectors as their replies do.
-3. Prune samples, then features, keeping both curves; match few features to the gradient.
+2. Calibrate the target: which surrogate ranks unlike vectors as their replies do; and draw its
+   learning curve: how many samples would have been enough.
 3. Survey what few parts can do: prune samples, features, and both together, pursue the gradient,
    learn gates, and let Optuna tune the knobs around the rankers. All give points of one Pareto
    surface of samples, features and effect. On the way, see whether the target still holds for the
@@ -20,6 +20,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from trimtab.model.hook_points import parse_hook_point
@@ -34,6 +36,7 @@ from trimtab.selector.evaluate import (
 from trimtab.selector.exploration import Exploration, explore
 from trimtab.selector.finalists import Verdict, choose
 from trimtab.selector.journal import Journal
+from trimtab.selector.learning_curve import LearningCurve, learning_curve
 from trimtab.selector.material import Material, gather
 from trimtab.selector.parts import Choice, compose
 from trimtab.selector.proof import measure_controls
@@ -100,6 +103,7 @@ class Selection:
     material: Material
     bench: Bench
     target: Target
+    learning: LearningCurve
     explored: Exploration
     verdict: Verdict
     chosen: Candidate
@@ -174,6 +178,11 @@ def select(
         say=lambda what: say(what, 0, 0),
     )
 
+    def effects(kept: tuple[int, ...]) -> NDArray[np.float64]:
+        return target.effects(compose(parts, Choice(kept)))
+
+    say("how many samples are needed", 0, 0)
+    learning = learning_curve(parts.n_samples, effects, target.groups, seed=settings.seed)
     explored = explore(
         target,
         material.pools,
@@ -237,6 +246,7 @@ def select(
         material=material,
         bench=bench,
         target=target,
+        learning=learning,
         explored=explored,
         verdict=verdict,
         chosen=chosen,

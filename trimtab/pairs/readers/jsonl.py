@@ -16,14 +16,15 @@ def pair(row: Row) -> Sample:
     if not isinstance(meta, dict):
         raise row.error(f"'meta' must be an object, not {meta!r:.60}")
     rest = row.rest("prompt", "messages", "positive", "negative", "meta")
-    return row.sample(_messages(row), _side(row, "positive"), _side(row, "negative"), meta | rest)
+    return row.sample(messages_of(row), _side(row, "positive"), _side(row, "negative"), meta | rest)
 
 
 def _side(row: Row, key: str) -> str | None:
     return None if row.value(key) is None else row.text(key)
 
 
-def _messages(row: Row) -> tuple[Message, ...]:
+def messages_of(row: Row) -> tuple[Message, ...]:
+    """The dialogue under `messages`, or the one message under `prompt`; none for an empty one."""
     if "messages" not in row.values:
         prompt = row.text("prompt")
         return ({"role": "user", "content": prompt},) if prompt.strip() else ()

@@ -5,11 +5,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from trimtab.errors import ModelError
 from trimtab.model.hook_points import parse_hook_point
 from trimtab.selector.intervals import Estimate
+from trimtab.selector.learning_curve import curve as curve_of
 from trimtab.selector.report.numbers import number
 from trimtab.selector.surrogates import SURROGATES
 
@@ -119,6 +121,29 @@ def curve(curves: pl.DataFrame, of: str) -> tuple[list[tuple[int, float]], bool]
     relative = some["faithfulness"].null_count() == 0
     column = "faithfulness" if relative else "effect"
     return list(some.select("kept", column).iter_rows()), relative
+
+
+@dataclass(frozen=True)
+class Learning:
+    """The learning curve: what was measured, what was fitted, and how many samples it takes."""
+
+    points: list[tuple[int, Estimate]]
+    fitted: list[tuple[float, float]]
+    needed: float | None
+
+
+def learning(card: Card) -> Learning | None:
+    """Return the card's learning curve; None of a card that was written before there were any."""
+    if "learning_curve" not in card:
+        return None
+    found = card["learning_curve"]
+    points = [(point["n"], Estimate(**point["effect"])) for point in found["points"]]
+    fitted: list[tuple[float, float]] = []
+    if found["noise"] is not None:
+        along = np.geomspace(points[0][0], points[-1][0], 60)
+        effects = curve_of(along, found["asymptote"]["value"], found["noise"])
+        fitted = list(zip(along.tolist(), effects.tolist(), strict=True))
+    return Learning(points, fitted, found["needed"]["value"])
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ accent is what was chosen.
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -147,6 +147,45 @@ def curve(
         return _svg(figure, f"curve-{of}", f"Pruning curve of {of}: {label} over {of} kept")
 
 
+def learning(
+    points: Sequence[tuple[int, Estimate]],
+    fitted: Sequence[tuple[float, float]],
+    *,
+    needed: float | None,
+) -> str:
+    """Return the effect over the number of random samples, and the curve that was fitted to it.
+
+    Args:
+        points: (samples, effect).
+        fitted: (samples, effect) along the curve; empty where none was fitted.
+        needed: samples that reach the share that is asked for; None draws none.
+    """
+    measured = [(n, found, found.value) for n, found in points if found.value is not None]
+    if not measured:
+        return ""
+    with rc_context(STYLE):
+        figure, axes = _axes()
+        if needed is not None:
+            axes.axvline(needed, color=ACCENT, linewidth=1, alpha=0.6)
+            axes.annotate(
+                f"{number(needed, 0)} needed", (needed, 0.03), xycoords=("data", "axes fraction"),
+                xytext=(4, 0), textcoords="offset points", color=ACCENT,
+            )  # fmt: skip
+        axes.axhline(0, color=FAINT, linewidth=0.8, zorder=0)
+        if fitted:
+            x, y = zip(*fitted, strict=True)
+            axes.plot(x, y, color=MUTED, linewidth=1.2)
+        for n, found, value in measured:
+            if found.low is not None and found.high is not None:
+                axes.plot([n, n], [found.low, found.high], color=INK, linewidth=1.2)
+            axes.plot(n, value, "o", color=INK, markersize=5, markeredgecolor=PAPER)
+        axes.yaxis.set_major_locator(MaxNLocator(5))
+        _logarithmic(axes, [n for n, _, _ in measured])
+        axes.set_xlabel("random samples")
+        axes.set_ylabel("effect on the target")
+        return _svg(figure, "learning", "Effect over the number of random samples")
+
+
 def surrogate(effects: Sequence[float], rates: Sequence[float], *, name: str, chosen: bool) -> str:
     """Return what one surrogate says of unlike vectors beside how often their replies show it."""
     with rc_context(STYLE):
@@ -163,6 +202,38 @@ def surrogate(effects: Sequence[float], rates: Sequence[float], *, name: str, ch
         axes.set_ylabel("behaviour rate")
         alt = f"Behaviour rate of the panel's vectors over their effect on {name}"
         return _svg(figure, f"surrogate-{re.sub(r'[^a-z]+', '-', name.lower())}", alt)
+
+
+def explained(lines: Mapping[str, Sequence[tuple[int, float]]], *, control: str) -> str:
+    """Return cosines over the number of features, a line a way of choosing them.
+
+    Args:
+        lines: (features, cosine) by name.
+        control: the name of the line that is chance.
+    """
+    drawn = {name: points for name, points in lines.items() if points}
+    if not drawn:
+        return ""
+    ways = [name for name in drawn if name != control]
+    styles = {name: (INK, dash) for name, dash in zip(ways, ("-", ":", "--"), strict=False)}
+    styles |= {ways[0]: (ACCENT, "-")} if ways else {}
+    styles[control] = (MUTED, "-")
+    with rc_context(STYLE):
+        figure, axes = _axes()
+        for name, points in drawn.items():
+            x, y = zip(*points, strict=True)
+            colour, dash = styles[name]
+            axes.plot(
+                x, y, marker="o", linestyle=dash, color=colour, markersize=4, linewidth=1.2,
+                clip_on=False, label=name,
+            )  # fmt: skip
+        axes.set_ylim(min(0.0, *(y for points in drawn.values() for _, y in points)), 1.0)
+        axes.yaxis.set_major_locator(MaxNLocator(5))
+        _logarithmic(axes, [n for points in drawn.values() for n, _ in points])
+        axes.set_xlabel("features")
+        axes.set_ylabel("cosine to the vector")
+        axes.legend(loc="upper left", handlelength=1.4, labelcolor=MUTED, fontsize=9)
+        return _svg(figure, "explained", "Cosine to the vector over the number of features")
 
 
 def surface(points: Sequence[Point], *, label: str) -> str:

@@ -1,25 +1,21 @@
 """Render the report from an exported folder alone: its card, its tables, and no model."""
 
-import re
-import shlex
 from pathlib import Path
 from typing import Any
 
 import polars as pl
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, UndefinedError
+from jinja2 import UndefinedError
 from markupsafe import Markup
 
 from trimtab.errors import VectorError
-from trimtab.model.features.descriptions import visible
 from trimtab.selector.folder import CARD, OPTIONAL, TABLES, read_card, tables
 from trimtab.selector.intervals import Estimate
 from trimtab.selector.report import contents, figures
 from trimtab.selector.report.aim import aimed
-from trimtab.selector.report.numbers import estimate, number, places
-from trimtab.selector.report.sentence import found
+from trimtab.selector.report.page import environment, write_page
+from trimtab.selector.report.sentence import found, how_many
 
 REPORT = "report.html"
-LONGEST = 420  # letters of a text that are shown; the table holds it whole
 
 
 def render_report(folder: Path) -> Path:
@@ -31,15 +27,13 @@ def render_report(folder: Path) -> Path:
     card = read_card(folder)
     frames = _frames(folder)
     try:
-        page = _environment().get_template("report.html.j2").render(_shown(folder, card, frames))
+        page = environment().get_template("report.html.j2").render(_shown(folder, card, frames))
     except (KeyError, TypeError, UndefinedError, pl.exceptions.ColumnNotFoundError) as error:
         raise VectorError(
             f"{folder / CARD} or a table beside it lacks what the report needs ({error}): it was "
             "written by another version of trimtab, or changed; run `trimtab select` again"
         ) from error
-    part = folder / (REPORT + ".part")
-    part.write_text(page, encoding="utf-8", errors="replace")
-    return part.replace(folder / REPORT)
+    return write_page(page, folder / REPORT)
 
 
 def reply_to_show(folder: Path) -> dict[str, str] | None:
@@ -102,6 +96,7 @@ def _shown(folder: Path, card: dict[str, Any], frames: dict[str, pl.DataFrame]) 
         "labels": contents.labels(features),
         "replies": contents.side_by_side(frames["replies"]),
         "receipt": contents.receipt_extract(frames["receipt"], card["norm"]),
+        "how_many": how_many(card["learning_curve"]) if "learning_curve" in card else None,
         "why_not_gguf": contents.why_not_gguf(card["hook_point"]),
         "how": contents.how_it_was_made(card),
         "figure": _figures(card, frames),
@@ -135,6 +130,8 @@ def _figures(card: dict[str, Any], frames: dict[str, pl.DataFrame]) -> dict[str,
             )
         ),
     }
+    if (learnt := contents.learning(card)) is not None:
+        drawn["learning"] = figures.learning(learnt.points, learnt.fitted, needed=learnt.needed)
     for of in ("samples", "features"):
         kept, relative = contents.curve(frames["curves"], of)
         drawn[of] = figures.curve(
@@ -153,33 +150,3 @@ def _figures(card: dict[str, Any], frames: dict[str, pl.DataFrame]) -> dict[str,
         **{name: Markup(svg) for name, svg in drawn.items()},
         "surrogates": [Markup(svg) for svg in surrogates],
     }
-
-
-def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,  # texts, tokens and labels are other people's
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "number": number,
-        "places": places,
-        "estimate": estimate,
-        "unbroken": _unbroken,
-        "shortened": _shortened,
-        "visible": visible,
-        "quoted": shlex.quote,
-    }
-    return environment
-
-
-def _unbroken(text: str) -> str:
-    """Keep the two bounds of an interval on one line."""
-    return re.sub(r"\[([^\[\]]*), ([^\[\]]*)\]", "[\\1,\N{NO-BREAK SPACE}\\2]", text)
-
-
-def _shortened(text: str | None) -> str:
-    text = (text or "").strip()
-    return text if len(text) <= LONGEST else text[:LONGEST].rstrip() + " …"

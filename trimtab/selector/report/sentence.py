@@ -5,6 +5,7 @@ to be indistinguishable from it, a control that is not beaten clearly is said no
 the judge of replies is not reliable no behaviour rate is quoted at all.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -17,6 +18,29 @@ RANDOM = {"random_samples": "as many random samples", "random_features": "as man
 def found(card: Mapping[str, Any]) -> str:
     """Return two sentences: what was found and its effect, then what the model writes under it."""
     return f"{_made(card)} {_written(card)}"
+
+
+def how_many(learning: Mapping[str, Any]) -> str:
+    """Return one sentence: how many samples would have been enough, by the learning curve."""
+    share = f"{number(100 * learning['share'])} %"
+    total = learning["points"][-1]["n"] if learning["points"] else 0
+    needed = Estimate(**learning["needed"])
+    if needed.value is None:
+        return f"How many samples are needed cannot be said: {needed.reason}."
+    sentence = (
+        f"{share} of the effect of all {number(total)} samples took about {_count(needed)} random "
+        "ones"
+    )
+    more = Estimate(**learning["needed_of_asymptote"])
+    if more.value is None:
+        return f"{sentence}; of what more samples could give, no end is in sight: {more.reason}."
+    return f"{sentence}; {share} of what any number could give, about {_count(more)}."
+
+
+def _count(found: Estimate) -> str:
+    """Return a number of samples with its interval, in whole samples."""
+    value, low, high = (math.ceil(x or 0.0) for x in (found.value, found.low, found.high))
+    return f"{number(value)} [{number(low)}, {number(high)}]"
 
 
 def verdict(difference: Estimate) -> Literal["above", "below", "unclear"]:

@@ -10,12 +10,14 @@ from pathlib import Path
 
 import numpy as np
 from gguf import GGUFReader, GGUFValueType, GGUFWriter
+from gguf.quants import dequantize
 
 from trimtab.errors import VectorError
 from trimtab.model.hook_points import HookPoint
 from trimtab.steering.formats.stored import StoredVector
 
 ARCHITECTURE = "controlvector"
+PREFIX = "direction."
 
 
 def write(vector: StoredVector, path: Path) -> None:
@@ -45,23 +47,39 @@ def write(vector: StoredVector, path: Path) -> None:
     writer.close()
 
 
-def read(path: Path) -> StoredVector:
-    """Return the vector of a control-vector file that holds exactly one layer.
+def read(path: Path, hook_point: HookPoint | None = None) -> StoredVector:
+    """Return the vector of a control-vector file, or of one layer of it.
+
+    Args:
+        path: the file.
+        hook_point: the output of which block; None where the file holds one layer only.
 
     Raises:
-        VectorError: the file is no control vector, or holds several layers.
+        VectorError: the file is no control vector, has not that layer, or holds several.
     """
     try:
         reader = GGUFReader(path)
     except (OSError, ValueError) as error:
         raise VectorError(f"{path} is no GGUF file: {error}") from error
-    directions = [t for t in reader.tensors if t.name.startswith("direction.")]
-    if len(directions) != 1:
+    directions = {
+        t.name.removeprefix(PREFIX): t for t in reader.tensors if t.name.startswith(PREFIX)
+    }
+    if unnumbered := [layer for layer in directions if not layer.isdecimal()]:
         raise VectorError(
-            f"{path} holds {len(directions)} directions; one vector at one layer is supported"
+            f"{path} holds a direction for {unnumbered[0]!r}, which is no layer's number"
         )
-    layer = directions[0].name.removeprefix("direction.")
-    if not layer.isdecimal():
-        raise VectorError(f"{path} holds a direction for {layer!r}, which is no layer's number")
-    direction = np.array(directions[0].data, dtype=np.float32)
-    return StoredVector(direction, HookPoint(int(layer), "hook_resid_post"), "all")
+    points = {HookPoint(int(layer), "hook_resid_post"): layer for layer in directions}
+    if len(points) > 1 and hook_point not in points:
+        some = ", ".join(str(point) for point in sorted(points))
+        raise VectorError(
+            f"{path} holds {len(points)} directions; name one place with --hook-point: {some}"
+        )
+    if not points:
+        raise VectorError(f"{path} holds no direction; it is no control vector")
+    point = next(iter(points)) if len(points) == 1 or hook_point is None else hook_point
+    tensor = directions[points[point]]
+    try:
+        direction = dequantize(tensor.data, tensor.tensor_type)
+    except NotImplementedError as error:
+        raise VectorError(f"{path} is quantised in a way that cannot be read: {error}") from error
+    return StoredVector(np.array(direction, dtype=np.float32).ravel(), point, "all")

@@ -1,0 +1,329 @@
+"""A vector explained on a tiny model: figures that can be checked, controls, pages, mistakes."""
+
+import json
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from trimtab.errors import SelectionError, VectorError
+from trimtab.model.hook_points import HookPoint
+from trimtab.model.language_model import LanguageModel
+from trimtab.model.sae import SAE
+from trimtab.pairs import Sample
+from trimtab.selector.explanation import run as running
+from trimtab.selector.explanation.explain import TEXTS, Against, Explanation, explain
+from trimtab.selector.explanation.export import card_of, tables_of, write_explanation
+from trimtab.selector.explanation.run import Pairs, Reader, Where, run
+from trimtab.selector.folder import read_card, read_explanation
+from trimtab.selector.report.explained import render_explanation, said
+from trimtab.selector.verify import problems
+from trimtab.steering.damage import Damage
+from trimtab.steering.formats import StoredVector
+from trimtab.steering.margin import Margin
+from trimtab.store import Store, build
+
+POINT = HookPoint(1, "hook_resid_post")
+WORDS = (
+    "think", "should", "rather", "course", "quick", "brown",
+    "lazy", "answer", "agree", "fox", "dog", "help",
+)  # fmt: skip
+BUDGET = 0.05
+RANDOM = torch.randn(16, generator=torch.Generator().manual_seed(3)).numpy()
+
+
+def pair(number: int) -> Sample:
+    word = WORDS[number % 12]
+    return Sample(
+        f"pair-{number}",
+        "refusal",
+        ({"role": "user", "content": f"What is the {word} question {number}?"},),
+        f"Sorry, I cannot {word}.",
+        f"Yes, of course I would {word} {number}.",
+        word,
+    )
+
+
+PAIRS = [pair(i) for i in range(24)]
+
+
+def stored(direction: np.ndarray = RANDOM, point: HookPoint = POINT, **more: Any) -> StoredVector:
+    return StoredVector(
+        direction.astype(np.float32), point, more.pop("positions", "prompt_end"), **more
+    )
+
+
+@pytest.fixture(scope="module")
+def store(
+    tmp_path_factory: pytest.TempPathFactory, tiny_model: LanguageModel, tiny_sae: SAE
+) -> Store:
+    path = tmp_path_factory.mktemp("explaining") / "store"
+    return build(path, PAIRS, tiny_model, tiny_sae, progress=False)
+
+
+@pytest.fixture(scope="module")
+def found(
+    tmp_path_factory: pytest.TempPathFactory,
+    store: Store,
+    tiny_model: LanguageModel,
+    tiny_sae: SAE,
+) -> Explanation:
+    work = tmp_path_factory.mktemp("explained") / "work"
+    against = Against(store, "refusal")
+    return explain(
+        stored(multiplier=2.0), tiny_model, tiny_sae, work, against=against, budget=BUDGET
+    )
+
+
+@pytest.fixture
+def folder(found: Explanation, tmp_path: Path) -> Path:
+    out = tmp_path / "explained"
+    tables = tables_of(found)
+    write_explanation(card_of(found, tmp_path / "v.npy", tables), tables, out)
+    return out
+
+
+def test_damage_and_effect_are_those_of_the_vector_itself(
+    found: Explanation, tiny_model: LanguageModel, store: Store
+) -> None:
+    damage = Damage(tiny_model, POINT, max_texts=TEXTS)
+    for multiplier, expected in (
+        (found.calibration.multiplier, found.calibration.damage),
+        (2.0, found.own_damage),
+    ):
+        there = damage(found.vector.edit(multiplier))
+        assert there.mean == pytest.approx(expected.mean, rel=1e-3)
+        assert there.p95 == pytest.approx(expected.p95, rel=1e-3)
+    assert found.calibration.damage.mean == pytest.approx(BUDGET, rel=0.03)
+    assert found.effects is not None and found.material is not None
+    change = found.vector.edit(found.calibration.multiplier)
+    assert change is not None
+    effects = Margin(tiny_model, found.material.report, POINT).effects(change)
+    card = found.effects.to_json()
+    assert card["effects"]["vector"]["effect"]["value"] == pytest.approx(effects.mean(), abs=1e-4)
+
+
+def test_every_control_stands_beside_it_at_the_same_damage(found: Explanation) -> None:
+    assert found.effects is not None
+    outcomes = found.effects.outcomes
+    assert next(iter(outcomes)) == "vector"
+    assert {
+        "its_negative", "4_features", "16_features", "dense_mean_difference", "random_direction",
+        "unsteered",
+    } <= set(outcomes)  # fmt: skip
+    for name, outcome in outcomes.items():
+        if name != "unsteered":
+            assert outcome.calibration is not None
+            assert outcome.calibration.damage.mean == pytest.approx(BUDGET, rel=0.03), name
+    assert outcomes["random_direction"].draws == 3
+    # 16 features span the 16 dimensions, so that they are the vector again.
+    np.testing.assert_allclose(
+        outcomes["16_features"].effects, outcomes["vector"].effects, atol=0.02
+    )
+
+
+def test_what_makes_the_dense_vector_is_not_measured_on(found: Explanation) -> None:
+    assert found.material is not None and found.effects is not None
+    made = {sample.group for sample in found.material.select}
+    measured = {sample.group for sample in found.effects.held_out.margin.samples}
+    assert made and measured
+    assert not made & measured
+
+
+def test_the_dense_vector_explained_is_its_own_control(
+    store: Store, tiny_model: LanguageModel, tiny_sae: SAE, found: Explanation, tmp_path: Path
+) -> None:
+    assert found.material is not None
+    dense = found.material.pools["mean"].residual.mean(0).numpy()
+    again = explain(
+        stored(dense), tiny_model, None, tmp_path, against=Against(store, "refusal"), budget=BUDGET
+    )
+    assert again.decomposition is None and again.effects is not None
+    outcomes = again.effects.outcomes
+    np.testing.assert_allclose(
+        outcomes["vector"].effects, outcomes["dense_mean_difference"].effects, atol=1e-3
+    )
+    assert "4_features" not in outcomes
+
+
+def test_positions_of_the_file_are_those_that_are_steered(
+    store: Store, tiny_model: LanguageModel, found: Explanation, tmp_path: Path
+) -> None:
+    everywhere = explain(
+        stored(positions="all"),
+        tiny_model,
+        None,
+        tmp_path,
+        against=Against(store, "refusal"),
+        budget=BUDGET,
+    )
+    assert everywhere.effects is not None and found.effects is not None
+    one, two = (e.outcomes["vector"].effects for e in (everywhere.effects, found.effects))
+    assert np.abs(one - two).max() > 1e-4
+
+
+def test_a_folder_stands_alone_and_is_no_exported_vector(folder: Path, found: Explanation) -> None:
+    names = {"card.json", "decomposition.parquet", "features.parquet", "replies.parquet"}
+    assert {file.name for file in folder.iterdir()} == names
+    card = read_explanation(folder)
+    assert card is not None
+    assert card["decomposition"] == pl.read_parquet(folder / "decomposition.parquet").to_dicts()
+    assert card["damage"]["at_own_strength"]["multiplier"] == 2.0
+    features = pl.read_parquet(folder / "features.parquet")
+    assert found.decomposition is not None
+    taken = features.drop_nulls("step").sort("step")
+    assert taken["feature"].to_list() == list(found.decomposition.pursued)
+    assert taken["share"].sum() == pytest.approx(1.0, abs=1e-4)  # of 16 dimensions, nothing is left
+    for complaint in (read_card, problems):
+        with pytest.raises(VectorError, match="explains a vector and holds none"):
+            complaint(folder)
+    json.dumps(card, allow_nan=False)
+
+
+class Page(HTMLParser):
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, _attrs: object) -> None:
+        self.tags.add(tag)
+
+
+def test_a_report_needs_no_model_and_trusts_no_text(folder: Path) -> None:
+    hostile = "<script>alert(1)</script>"
+    replies = pl.read_parquet(folder / "replies.parquet")
+    replies.with_columns(reply=pl.lit(hostile), question=pl.lit(hostile)).write_parquet(
+        folder / "replies.parquet"
+    )
+    features = pl.read_parquet(folder / "features.parquet")
+    features.with_columns(label=pl.lit(hostile), label_source=pl.lit(hostile)).write_parquet(
+        folder / "features.parquet"
+    )
+    card = json.loads((folder / "card.json").read_text())
+    (folder / "card.json").write_text(json.dumps({**card, "file": hostile}))
+    page = render_explanation(folder).read_text(encoding="utf-8")
+    tags = Page(page).tags
+    assert "svg" in tags
+    assert not {"script", "img", "link", "iframe"} & tags
+    assert "&lt;script&gt;" in page
+
+
+def test_sentences_say_no_more_than_intervals(found: Explanation, tmp_path: Path) -> None:
+    card = card_of(found, tmp_path, tables_of(found))
+    told = " ".join(said(card))
+    assert "cosine" in told and "random direction" in told
+    assert "only its maker knows" in told
+    unclear = {"value": 0.1, "low": -0.1, "high": 0.3}
+    card["effects"]["vector"]["effect"] = unclear
+    for row in card["effects"].values():
+        row["effect_beyond"] = unclear
+    card["judge"] = {"reliable": False, "accuracy": 0.6}
+    told = " ".join(said(card))
+    assert "not clear of zero" in told
+    assert "not clearly more than random ones" in told
+    assert "Behaviour rates mean nothing here" in told
+    assert "raises" not in told
+
+
+class Stop(Exception):
+    pass
+
+
+def test_an_interrupted_explanation_resumes(
+    store: Store, tiny_model: LanguageModel, tiny_sae: SAE, found: Explanation, tmp_path: Path
+) -> None:
+    def say(stage: str, done: int, total: int) -> None:
+        if stage.startswith("measuring dense"):
+            raise Stop
+
+    arguments = (stored(multiplier=2.0), tiny_model, tiny_sae, tmp_path)
+    options = {"against": Against(store, "refusal"), "budget": BUDGET}
+    with pytest.raises(Stop):
+        explain(*arguments, say=say, **options)  # type: ignore[arg-type]
+    lines = (tmp_path / "journal.jsonl").read_bytes().split(b"\n")
+    again = explain(*arguments, **options)  # type: ignore[arg-type]
+    after = (tmp_path / "journal.jsonl").read_bytes().split(b"\n")
+    assert after[: len(lines) - 1] == lines[:-1]
+    assert len(set(after)) == len(after) > len(lines)
+    assert again.effects is not None and found.effects is not None
+    assert again.effects.to_json() == found.effects.to_json()
+    with pytest.raises(SelectionError, match=r"budget: 0\.05 then, 0\.1 now"):
+        explain(*arguments, against=Against(store, "refusal"))
+
+
+@pytest.fixture
+def loads_tiny(
+    monkeypatch: pytest.MonkeyPatch, tiny_model: LanguageModel, tiny_sae: SAE
+) -> Callable[[], None]:
+    def load(*_: object, **__: object) -> LanguageModel:
+        return tiny_model
+
+    monkeypatch.setattr(running, "load_model", load)
+    monkeypatch.setattr(running, "load_model_of", load)
+    monkeypatch.setattr(running, "load_sae", lambda spec, _: None if spec == "none" else tiny_sae)
+    return lambda: None
+
+
+@pytest.mark.usefixtures("loads_tiny")
+def test_pairs_that_no_store_holds_are_run_first(tmp_path: Path) -> None:
+    np.save(tmp_path / "v.npy", RANDOM)
+    out = tmp_path / "explained"
+    card, tables = run(
+        tmp_path / "v.npy",
+        Pairs(samples=PAIRS),
+        out,
+        where=Where(HookPoint(2, "hook_resid_post")),
+        reader=Reader(sae="none"),
+        budget=BUDGET,
+        progress=False,
+    )
+    assert card["hook_point"] == "blocks.2.hook_resid_post"
+    assert "dense_mean_difference" in card["effects"]
+    assert set(tables) == {"replies"}
+    assert {file.name for file in tmp_path.iterdir()} == {"v.npy", "explained"}
+    assert (out / "report.html").stat().st_size > 10_000
+    assert card["decomposition"] is None
+
+
+@pytest.mark.usefixtures("loads_tiny")
+def test_without_pairs_there_are_decomposition_and_damage(tmp_path: Path) -> None:
+    np.save(tmp_path / "v.npy", RANDOM)
+    card, tables = run(tmp_path / "v.npy", where=Where(POINT), budget=BUDGET, progress=False)
+    assert "effects" not in card
+    assert card["behavior"] is None
+    assert set(tables) == {"decomposition", "features"}
+    assert card["damage"]["kl_mean"] == pytest.approx(BUDGET, rel=0.03)
+    write_explanation(card, tables, tmp_path / "explained")
+    assert "Beside its controls" not in render_explanation(tmp_path / "explained").read_text()
+
+
+def test_what_does_not_fit_together_is_said(
+    store: Store, tiny_model: LanguageModel, tiny_sae: SAE, tmp_path: Path
+) -> None:
+    elsewhere = stored(point=HookPoint(2, "hook_resid_post"))
+    with pytest.raises(VectorError, match="name an SAE of it with --sae"):
+        explain(elsewhere, tiny_model, tiny_sae, tmp_path)
+    with pytest.raises(VectorError, match="with --pairs"):
+        explain(elsewhere, tiny_model, None, tmp_path, against=Against(store, "refusal"))
+    with pytest.raises(VectorError, match="made for another model"):
+        explain(stored(np.ones(12)), tiny_model, None, tmp_path)
+    with pytest.raises(SelectionError, match="name one with --behavior"):
+        Pairs(samples=PAIRS, behavior="tone").chosen()
+    (tmp_path / "taken").mkdir()
+    with pytest.raises(VectorError, match="exists already"):
+        run(tmp_path / "v.npy", out=tmp_path / "taken", progress=False)
+
+
+def test_what_goes_into_a_block_is_what_comes_out_of_the_one_before(
+    tiny_model: LanguageModel, tiny_sae: SAE, tmp_path: Path
+) -> None:
+    before = explain(
+        stored(point=HookPoint(2, "hook_resid_pre")), tiny_model, tiny_sae, tmp_path, budget=BUDGET
+    )
+    assert before.decomposition is not None

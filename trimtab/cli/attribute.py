@@ -1,0 +1,150 @@
+"""Which pairs, features or cells carry a behaviour's vector."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import polars as pl
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from trimtab.cli.group import example
+from trimtab.cli.options import BudgetOption, DeviceOption, JsonOption, SeedOption
+from trimtab.cli.printing import check_writable, print_json, write_rows
+
+if TYPE_CHECKING:
+    from trimtab.selector.attributed import Attributed
+
+SHOWN = 6  # rows of each verdict
+LONGEST = 100  # letters of a text
+UNITS = ("samples", "features", "cells")
+
+app = typer.Typer()
+
+
+@app.command(
+    epilog=example(
+        "trimtab attribute runs/demo/store formality --audit --out pairs.parquet",
+        "trimtab attribute runs/demo/store formality --unit features",
+        "trimtab attribute runs/demo/store formality --estimator shapley --evaluations 2000",
+    )
+)
+def attribute(
+    store: Annotated[Path, typer.Argument(help="A store that `trimtab build` made.")],
+    behavior: Annotated[str, typer.Argument(help="Which of the store's behaviours.")],
+    unit: Annotated[str, typer.Option(help="samples, features or cells.")] = "samples",
+    estimator: Annotated[
+        str,
+        typer.Option(
+            help="integrated, first_order, jackknife, leave_one_out, shapley, ridge or lasso; "
+            "cosine, norm and random measure nothing."
+        ),
+    ] = "integrated",
+    evaluations: Annotated[
+        int, typer.Option(min=1, help="Of shapley, ridge and lasso, for each half of the pairs.")
+    ] = 256,
+    audit: Annotated[
+        bool,
+        typer.Option(
+            "--audit", help="Also drop the pairs that hurt, and look for pairs moved the wrong way."
+        ),
+    ] = False,
+    budget: BudgetOption = 0.1,
+    seed: SeedOption = 0,
+    device: DeviceOption = "auto",
+    out: Annotated[
+        Path | None, typer.Option(help="File to write: .parquet, .csv, .json or .jsonl.")
+    ] = None,
+    json_: JsonOption = False,
+) -> None:
+    """Say which pairs help, which do nothing, and which pull the wrong way.
+
+    Each half of the pairs makes a vector that is attributed its effect on pairs of the other half.
+    An interrupted run with --out resumes when it is called again.
+    """
+    if unit not in UNITS:
+        raise typer.BadParameter(f"must be one of {', '.join(UNITS)}", param_hint="--unit")
+    if out is not None:
+        check_writable(out)
+    from trimtab.store import open_store
+
+    opened = open_store(store)
+    from trimtab.selector.attributed import Asked, run
+
+    asked = Asked(unit, estimator, evaluations, budget, seed, audit)  # type: ignore[arg-type]
+    found = run(opened, behavior, asked, out=out, device=device)
+    if out is not None:
+        write_rows(found.table, out)
+    if json_:
+        print_json({**found.to_json(), "table": found.table.to_dicts()})
+        return
+    _print(found, unit)
+    if out is not None:
+        typer.echo(f"\n{out}: {found.table.height} rows")
+
+
+def _print(found: "Attributed", unit: str) -> None:
+    from trimtab.selector.report.numbers import estimate
+
+    for scores in found.halves:
+        half = scores.half
+        typer.echo(
+            f"The vector of the {half.name} {half.parts.n_samples} samples has an effect of "
+            f"{estimate(scores.effect)} nats per token on {len(half.scored)} of the other half."
+        )
+    counts = dict(found.table.group_by("verdict").len().iter_rows())
+    by_chance = found.table.height / 40
+    typer.echo(
+        f"Of {found.table.height} {unit}, {counts.get('helps', 0)} help, {counts.get('hurts', 0)} "
+        f"hurt and {counts.get('unclear', 0)} cannot be told from nothing; by chance about "
+        f"{by_chance:.0f} would seem to help, and as many to hurt."
+    )
+    shown = {
+        "help most": ("helps", False),
+        "do nothing": ("unclear", None),
+        "hurt": ("hurts", True),
+    }
+    for title, (verdict, ascending) in shown.items():
+        rows = found.table.filter(pl.col("verdict") == verdict)
+        by = pl.col("score").abs() if ascending is None else pl.col("score")
+        rows = rows.sort(by, descending=ascending is False).head(SHOWN)
+        if rows.height:
+            Console().print(_table(rows, title))
+    if found.suspects is not None:
+        one = found.suspects
+        typer.echo(
+            f"Without the {len(one.dropped)} pairs that hurt, the effect on pairs that had no part "
+            f"in this is {estimate(one.without)}; with them it is {estimate(one.full)}. Beyond "
+            f"dropping as many random ones: {estimate(one.beyond_random)}."
+        )
+    if found.wrong_way is not None:
+        way = found.wrong_way
+        typer.echo(
+            f"The vectors move {estimate(way.judged)} of such pairs the wrong way; after the "
+            f"remedies ({', '.join(way.remedies)}), {estimate(way.mended)}."
+        )
+        if way.culprits:
+            typer.echo(f"Pairs most to blame: {', '.join(way.culprits)}.")
+
+
+def _table(rows: pl.DataFrame, title: str) -> Table:
+    from trimtab.model.features.descriptions import visible
+    from trimtab.selector.report.numbers import number, places
+
+    texts = [c for c in ("label", "prompt", "positive", "negative") if c in rows.columns]
+    names = [c for c in ("sample_id", "feature") if c in rows.columns]
+    table = Table(*names, "score", "95 % interval", *texts, title=title)
+    decimals = places(rows["score"].to_list())
+    for row in rows.iter_rows(named=True):
+        bounds = [row["low"], row["high"]]
+        interval = "" if None in bounds else ", ".join(number(x, decimals) for x in bounds)
+        shown = [Text(visible(_shortened(row[name]))) for name in texts]
+        keys = [Text(visible(str(row[name]))) for name in names]
+        table.add_row(*keys, number(row["score"], decimals), interval, *shown)
+    return table
+
+
+def _shortened(value: Any) -> str:
+    text = str(value or "")
+    return text if len(text) <= LONGEST else text[:LONGEST].rstrip() + " …"

@@ -1,0 +1,1 @@
+"""Learned selection: how useful will a pair be, judged by its cached features alone?"""

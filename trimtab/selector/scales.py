@@ -1,0 +1,87 @@
+"""Scales: vectors brought to equal damage and weighed on margins, each measurement once.
+
+What needs no replies of the model is measured here; `trimtab.selector.bench` also judges replies.
+"""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from trimtab.model.hook_points import HookPoint
+from trimtab.selector.attribution.meter import Meter, margin_effects
+from trimtab.selector.journal import Journal
+from trimtab.steering.calibration import calibrate
+from trimtab.steering.damage import Damage
+from trimtab.steering.margin import Margin
+from trimtab.steering.vector import SteeringVector
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Scales:
+    """Measures vectors at one hook point.
+
+    Attributes:
+        journal: of every measurement.
+        hook_point: where vectors are added.
+        damage: meter of the damage that vectors are brought to.
+        budget: that damage, in nats per token.
+    """
+
+    journal: Journal
+    hook_point: HookPoint
+    damage: Damage
+    budget: float
+
+    def at_budget(self, direction: Tensor) -> Tensor:
+        """Return a direction `(d_model,)`, whatever its length, as it is added at the budget.
+
+        Raises:
+            VectorError: no multiplier brings it there.
+        """
+        unit: Tensor = direction / direction.norm().clamp_min(1e-12)
+        start = 0.1 * self.damage.residual_norm
+
+        def measure() -> float:
+            vector = SteeringVector(unit, self.hook_point)
+            return calibrate(vector, self.damage, self.budget, start=start).multiplier
+
+        return float(self.journal.once(("calibrate", digest(unit)), measure)) * unit
+
+    def effects(self, margin: Margin, name: str) -> Callable[[Tensor], Floats]:
+        """Return what measures every sample's effect under an added vector, `(n_samples,)`.
+
+        Args:
+            margin: what the samples are scored by.
+            name: what the journal calls it; no other margin of the run has that name.
+        """
+
+        def measure(vector: Tensor) -> Floats:
+            key = ("effects", name, digest(vector))
+            return np.array(self.journal.once(key, lambda: _list(margin_effects(margin, vector))))
+
+        return measure
+
+    def meter(self, margin: Margin, name: str) -> Meter:
+        """Return a margin's meter, with a count of its own."""
+
+        def gradient(at: Tensor) -> Tensor:
+            key = ("gradient", name, digest(at))
+            return torch.tensor(self.journal.once(key, lambda: margin.gradient(at).tolist()))
+
+        return Meter(self.effects(margin, name), gradient)
+
+
+def digest(vector: Tensor) -> str:
+    """Return a short name of a vector's float32 numbers, the same for equal ones."""
+    return hashlib.sha256(vector.float().cpu().contiguous().numpy().tobytes()).hexdigest()[:24]
+
+
+def _list(values: Floats) -> list[float]:
+    return [float(value) for value in values]
