@@ -81,7 +81,8 @@ def workplace(
     )  # fmt: skip
     fine(
         "select", folder / "store", "--behavior", "refusal", "--out", folder / "vector",
-        "--questions", folder / "questions.txt", "--trials", 1, "--device", "cpu",
+        "--questions", folder / "questions.txt", "--trials", 1, "--panel", 4, "--draws", 2,
+        "--device", "cpu",
     )  # fmt: skip
     return folder
 

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from trimtab.cli.group import example
-from trimtab.cli.options import JsonOption, SeedOption, TrialsOption
+from trimtab.cli.options import DrawsOption, JsonOption, PanelOption, SeedOption, TrialsOption
 from trimtab.cli.printing import print_card
 from trimtab.errors import PairsError
 
@@ -21,6 +21,8 @@ def demo(
     behavior: Annotated[str, typer.Option(help="One of the packaged contrast sets.")] = "formality",
     seed: SeedOption = 0,
     trials: TrialsOption = 12,
+    panel: PanelOption = 12,
+    draws: DrawsOption = 5,
     json_: JsonOption = False,
 ) -> None:
     """Go from packaged pairs to a minimal vector of the default model, with a report."""
@@ -37,6 +39,6 @@ def demo(
         behavior,
         out,
         questions=packaged_questions(behavior),
-        settings=Settings(seed=seed, trials=trials),
+        settings=Settings(seed=seed, trials=trials, panel=panel, draws=draws),
     )
     print_card(card, out / "vector", json_)

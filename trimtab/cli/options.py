@@ -19,6 +19,10 @@ DtypeOption = Annotated[str, typer.Option(help="float32, bfloat16, float16 or au
 DeviceOption = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ... or auto.")]
 SeedOption = Annotated[int, typer.Option(help="Of splits, random controls and search.")]
 TrialsOption = Annotated[int, typer.Option(min=0, help="Trials of the Optuna search.")]
+PanelOption = Annotated[
+    int, typer.Option(min=4, help="Unlike vectors whose replies the target is calibrated on.")
+]
+DrawsOption = Annotated[int, typer.Option(min=1, help="Draws of every random control.")]
 BudgetOption = Annotated[
     float, typer.Option(help="Damage that vectors are compared at, KL in nats per token.")
 ]

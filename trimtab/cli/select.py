@@ -6,7 +6,15 @@ from typing import Annotated
 import typer
 
 from trimtab.cli.group import example
-from trimtab.cli.options import BudgetOption, DeviceOption, JsonOption, SeedOption, TrialsOption
+from trimtab.cli.options import (
+    BudgetOption,
+    DeviceOption,
+    DrawsOption,
+    JsonOption,
+    PanelOption,
+    SeedOption,
+    TrialsOption,
+)
 from trimtab.cli.printing import print_card
 from trimtab.cli.suggest import suggest_from
 from trimtab.selector.surrogates import TARGETS
@@ -65,6 +73,8 @@ def select(
         str | None, typer.Option(help="What shows the behaviour, in words, for that judge.")
     ] = None,
     trials: TrialsOption = 24,
+    panel: PanelOption = 24,
+    draws: DrawsOption = 20,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
     json_: JsonOption = False,
@@ -108,6 +118,8 @@ def select(
             budget=budget,
             tolerance=tolerance,
             trials=trials,
+            panel=panel,
+            draws=draws,
             target=None if target is None else target.replace("-", "_"),
             judge=judge,
         ),
