@@ -25,7 +25,7 @@ from trimtab.steering.margin import Margin
 from trimtab.steering.positions import Positions
 from trimtab.steering.vector import SteeringVector
 
-WORDS = ["I", "think", "that", "you", "should", "not", "do", "rather", "tell", "why", "of", "course"]
+WORDS = ["I", "think", "that", "you", "should", "not", "do", "rather", "tell", "why", "course"]
 ROUNDING = 1e-4  # nats, in float32
 COARSE = 0.15  # nats, in bfloat16, for which these models' weights are unkindly large
 

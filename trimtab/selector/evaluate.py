@@ -2,7 +2,8 @@
 choice has seen."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from trimtab.selector.bench import Bench
 from trimtab.selector.controls import with_examples
 from trimtab.selector.intervals import Estimate, mean_estimate, ratio_estimate, share_estimate
 from trimtab.steering.calibration import Calibration
-from trimtab.steering.damage import Damage
+from trimtab.steering.damage import Damage, Divergence
 from trimtab.steering.margin import Margin
 
 SLOPE_MULTIPLIERS = (-1.0, 1.0)  # of the calibrated one, beside 0
@@ -23,11 +24,13 @@ CURVE_SHARES = (0.25, 0.5, 1.5, 2.0)  # of the calibrated one, for the damage cu
 
 @dataclass(frozen=True, eq=False)
 class HeldOut:
-    """Pairs and open questions kept for the report, and the meter that calibrates for it."""
+    """Pairs and open questions kept for the report, the meter that calibrates for it, and one of
+    the damage on neutral chats."""
 
     margin: Margin
     questions: tuple[tuple[Message, ...], ...]
     damage: Damage
+    chats: Damage | None = None
 
     @property
     def groups(self) -> list[str]:
@@ -44,12 +47,15 @@ class Outcome:
         shown: whether the reply to each question shows the behaviour, `(n_questions, draws)`.
         calibration: of the first draw; None where nothing was added to the residual.
         replies: of the first draw.
+        chats: divergence on neutral chats, its mean and 95th percentile averaged over draws; None
+            where nothing was added to the residual.
     """
 
     effects: NDArray[np.float64]
     shown: NDArray[np.float64]
     calibration: Calibration | None
     replies: tuple[str, ...]
+    chats: Divergence | None = None
 
     @property
     def draws(self) -> int:
@@ -73,6 +79,7 @@ class Outcome:
             "effect": self.effect(groups).to_json(),
             "behavior_rate": self.behavior_rate().to_json(),
             "kl_mean": None if self.calibration is None else self.calibration.damage.mean,
+            "chats": None if self.chats is None else asdict(self.chats),
             "draws": self.draws,
         }
 
@@ -91,8 +98,27 @@ def measure(bench: Bench, held_out: HeldOut, directions: Sequence[Tensor]) -> Ou
         replies.append(bench.replies(direction, held_out.questions, found.multiplier))
         shown.append(bench.classifier.shows(replies[-1]).astype(float))
     return Outcome(
-        np.stack(effects, axis=1), np.stack(shown, axis=1), calibrations[0], tuple(replies[0])
+        np.stack(effects, axis=1),
+        np.stack(shown, axis=1),
+        calibrations[0],
+        tuple(replies[0]),
+        _on_chats(bench, held_out, directions, calibrations),
     )
+
+
+def _on_chats(
+    bench: Bench,
+    held_out: HeldOut,
+    directions: Sequence[Tensor],
+    calibrations: Sequence[Calibration],
+) -> Divergence | None:
+    if held_out.chats is None:
+        return None
+    found = [
+        bench.divergence(direction, held_out.chats, calibration.multiplier, meter="chats")
+        for direction, calibration in zip(directions, calibrations, strict=True)
+    ]
+    return Divergence(fmean(d.mean for d in found), fmean(d.p95 for d in found))
 
 
 def measure_unsteered(bench: Bench, held_out: HeldOut) -> Outcome:

@@ -216,6 +216,13 @@ def select(
         ),
         material.questions,
         Damage(model, bench.hook_point, max_texts=REPORT_TEXTS),
+        Damage.on_chats(
+            model,
+            bench.hook_point,
+            positions=bench.positions,
+            chat=bench.chat,
+            system=bench.system,
+        ),
     )
     minimal = measure(bench, held_out, [direction])
     controls, absent = _measure_controls(

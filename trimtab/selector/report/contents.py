@@ -36,12 +36,14 @@ LARGEST = 15  # rows of the receipt
 
 @dataclass(frozen=True)
 class Measured:
-    """A vector, what it does, and by how much the minimal one's behaviour rate exceeds its own."""
+    """A vector, what it does, by how much the minimal one's behaviour rate exceeds its own, and its
+    divergence on neutral chats."""
 
     name: str
     behavior_rate: Estimate
     effect: Estimate
     beyond: Estimate | None
+    chats: Mapping[str, float] | None
 
 
 def comparison(card: Card) -> list[Measured]:
@@ -54,6 +56,7 @@ def comparison(card: Card) -> list[Measured]:
             Estimate(**outcome["behavior_rate"]),
             Estimate(**outcome["effect"]),
             None if beyond is None else Estimate(**beyond),
+            outcome.get("chats"),
         )
 
     rows = [measured("minimal", card["held_out"])]
