@@ -51,7 +51,8 @@ def products(way: Callable[[], Tensor]) -> int:
         way()
     counts = counter.get_flop_counts()["Global"]
     aten = torch.ops.aten  # attention is an operation of its own
-    return sum(counts.get(op, 0) for op in (aten.mm, aten.addmm, aten.bmm)) // 2
+    found: int = sum(counts.get(op, 0) for op in (aten.mm, aten.addmm, aten.bmm))
+    return found // 2
 
 
 def test_the_bound_counts_the_products_that_are_made(tiny_model: LanguageModel, task: Task) -> None:
