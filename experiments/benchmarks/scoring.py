@@ -14,6 +14,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -78,7 +79,7 @@ def measure(
 
     # A pass of each way at every size; the best one is measured.
     searched = {
-        name: {batch: seconds(lambda w=way, b=batch: w(few, b)) for batch in BATCHES}
+        name: {batch: seconds(partial(way, few, batch)) for batch in BATCHES}
         for name, way in (("plain", plain), ("steering_vectors", other))
     }
     best = {name: min(found, key=lambda b: found[b]) for name, found in searched.items()}
@@ -94,11 +95,10 @@ def measure(
 
     times: dict[str, list[float]] = {"trimtab": [], "plain": [], "steering_vectors": []}
     for _ in range(rounds):
-        times["trimtab"].append(seconds(lambda: trimtab_effects(margin, vectors)) / count)
-        times["plain"].append(seconds(lambda: plain(few, best["plain"])) / len(few))
-        times["steering_vectors"].append(
-            seconds(lambda: other(few, best["steering_vectors"])) / len(few)
-        )
+        times["trimtab"].append(seconds(partial(trimtab_effects, margin, vectors)) / count)
+        times["plain"].append(seconds(partial(plain, few, best["plain"])) / len(few))
+        theirs = seconds(partial(other, few, best["steering_vectors"]))
+        times["steering_vectors"].append(theirs / len(few))
     median = {name: statistics.median(found) for name, found in times.items()}
     needed = cost(model.module.config, task, POINT.layer + 1)
     ratio = median["plain"] / median["trimtab"]

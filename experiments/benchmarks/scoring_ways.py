@@ -75,18 +75,19 @@ def plain_effects(
     targets = rows.targets.repeat(len(vectors), 1, 1)
     added = vectors.repeat_interleave(len(rows.input_ids), 0)[:, None]
     found = []
-    for some, wanted, shift in zip(*(x.split(batch) for x in (ids, targets, added)), strict=True):
+    for start in range(0, len(ids), batch):
+        some = slice(start, start + batch)
 
-        def hook(_module: Any, _inputs: Any, output: Tensor, shift: Tensor = shift) -> None:
-            output[:, first:] += shift
+        def hook(_module: Any, _inputs: Any, output: Tensor, some: slice = some) -> None:
+            output[:, first:] += added[some]
 
         handle = find_layers(module)[point.layer].register_forward_hook(hook)
         try:
-            states = module.model(input_ids=some, use_cache=False).last_hidden_state
+            states = module.model(input_ids=ids[some], use_cache=False).last_hidden_state
         finally:
             handle.remove()
         logprobs = module.lm_head(states[:, first:]).log_softmax(-1)
-        found.append(logprobs.gather(-1, wanted))
+        found.append(logprobs.gather(-1, targets[some]))
     return rows.margins(torch.cat(found))
 
 
@@ -99,12 +100,11 @@ def steering_vectors_effects(
     found = []
     for vector in vectors:
         steering = package.SteeringVector({point.layer: vector})
-        for some, wanted in zip(
-            rows.input_ids.split(batch), rows.targets.split(batch), strict=True
-        ):
+        for start in range(0, len(rows.input_ids), batch):
+            some = slice(start, start + batch)
             with steering.apply(model.module, min_token_index=first):
-                made = model.module(input_ids=some).logits[:, first:]
-            found.append(made.log_softmax(-1).gather(-1, wanted))
+                made = model.module(input_ids=rows.input_ids[some]).logits[:, first:]
+            found.append(made.log_softmax(-1).gather(-1, rows.targets[some]))
     return rows.margins(torch.cat(found))
 
 
@@ -113,7 +113,7 @@ def install_steering_vectors(folder: Path) -> Any:
 
     Its dependencies pin older releases of what is installed already.
     """
-    command = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", folder]
-    subprocess.run([*command, STEERING_VECTORS], check=True)
+    command = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target"]
+    subprocess.run([*command, str(folder), STEERING_VECTORS], check=True)
     sys.path.append(str(folder))
     return importlib.import_module("steering_vectors")

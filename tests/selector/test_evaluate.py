@@ -47,6 +47,7 @@ SAMPLES = [
     Sample(word, "refusal", ask(f"The {word}?"), f"Sorry, no {word}.", f"Yes, {word} it is.", word)
     for word in WORDS
 ]
+CHATS = [[*ask(f"The {word}?"), {"role": "assistant", "content": "Of course."}] for word in WORDS]
 QUESTIONS = (ask("What now?"), ask("Agree?"))
 
 
@@ -144,6 +145,24 @@ def test_every_behaviour_rate_is_by_the_judge_that_was_asked_for(
         assert found.shown.all()
     assert all(asked == QUESTIONS for asked in judge.asked)  # prompting's replies, too
     assert not bench.judge.shows(QUESTIONS, ["", ""]).any()
+
+
+def test_the_damage_on_chats_is_averaged_over_draws_at_the_reports_multipliers(
+    bench: Bench, held_out: HeldOut
+) -> None:
+    assert measure(bench, held_out, [DIRECTION]).chats is None
+    other = torch.randn(16, generator=torch.Generator().manual_seed(2))
+    chats = Damage.on_chats(bench.model, POINT, CHATS)
+    found = measure(bench, replace(held_out, chats=chats), [DIRECTION, other])
+    alone = []
+    for direction in (DIRECTION, other):
+        multiplier = bench.calibrate(direction, held_out.damage, meter="report").multiplier
+        alone.append(chats(bench.vector(direction).edit(multiplier)))
+    expected = {
+        "mean": (alone[0].mean + alone[1].mean) / 2,
+        "p95": (alone[0].p95 + alone[1].p95) / 2,
+    }
+    assert found.to_json(held_out.groups)["chats"] == pytest.approx(expected)
 
 
 def test_draws_of_a_control_stand_side_by_side(bench: Bench, held_out: HeldOut) -> None:

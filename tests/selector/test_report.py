@@ -533,6 +533,25 @@ def test_llama_cpp_is_only_offered_where_it_can_follow(
     assert ("Not possible: " in text) != possible
 
 
+def test_damage_on_chats_stands_beside_every_vector_that_it_was_measured_of(
+    tmp_path: Path,
+) -> None:
+    folder = export(tmp_path / "run")
+    without = Page(render_report(folder).read_text(encoding="utf-8"))
+    assert "neutral chats" not in "".join(without.words)
+    card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
+    card["held_out"]["chats"] = {"mean": 0.0817, "p95": 0.2917}
+    card["controls"]["dense_mean_difference"]["chats"] = {"mean": 0.1517, "p95": 0.3517}
+    card["controls"]["prompting"]["chats"] = None
+    (folder / "card.json").write_text(json.dumps(card), encoding="utf-8")
+    page = Page(render_report(folder).read_text(encoding="utf-8"))
+    words = [word for word in page.words if word.strip()]
+    at = next(i for i, word in enumerate(words) if "neutral chats" in word)
+    assert words[at + 4 : at + 10] == [
+        "minimal vector", "0.082", "0.292", "dense vector", "0.152", "0.352",
+    ]  # fmt: skip
+
+
 def test_labels_of_features_take_the_place_of_their_tokens(tmp_path: Path) -> None:
     folder = export(tmp_path / "v")
     features = pl.read_parquet(folder / "features.parquet")

@@ -185,6 +185,8 @@ def test_the_card_says_all_that_it_promises(exported: Path) -> None:
         assert 0 <= control["repetition"] <= 1
         if name not in ("unsteered", "prompting"):
             assert control["kl_mean"] == pytest.approx(card["damage"]["budget"], rel=0.03), name
+            assert 0 < control["chats"]["mean"] < control["chats"]["p95"], name
+    assert 0 < held_out["chats"]["mean"] < held_out["chats"]["p95"]
     assert card["controls"]["unsteered"]["effect"]["value"] == 0.0
     for beyond in (card["effect_beyond"], card["behavior_rate_beyond"]):
         assert set(beyond) == CONTROLS

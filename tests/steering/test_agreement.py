@@ -25,20 +25,7 @@ from trimtab.steering.margin import Margin
 from trimtab.steering.positions import Positions
 from trimtab.steering.vector import SteeringVector
 
-WORDS = [
-    "I",
-    "think",
-    "that",
-    "you",
-    "should",
-    "not",
-    "do",
-    "rather",
-    "tell",
-    "why",
-    "of",
-    "course",
-]
+WORDS = ["I", "think", "that", "you", "should", "not", "do", "rather", "tell", "why", "course"]
 ROUNDING = 1e-4  # nats, in float32
 COARSE = 0.15  # nats, in bfloat16, for which these models' weights are unkindly large
 
@@ -120,7 +107,7 @@ def plain_margins(
             logprobs = logits[:-1].double().log_softmax(-1)
             own = logprobs.gather(1, torch.tensor(row.ids)[1:, None])[row.n_prompt - 1 :]
             scores.append(own.sum() if one.single_letter else own.mean())
-    return torch.stack(scores[::2]) - torch.stack(scores[1::2])
+    return torch.stack(scores).view(-1, 2) @ torch.tensor([1.0, -1.0], dtype=torch.float64)
 
 
 @few_examples
@@ -210,7 +197,8 @@ def plain_divergence(
     base = model.module(input_ids=ids).logits[0, first:].double().log_softmax(-1)
     with edit(model, point, on_tail):
         steered = model.module(input_ids=ids).logits[0, first:].double().log_softmax(-1)
-    return (steered.exp() * (steered - base)).sum(-1)
+    nats: Tensor = torch.linalg.vecdot(steered.exp(), steered - base)
+    return nats
 
 
 @pytest.fixture(scope="session")

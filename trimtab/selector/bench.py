@@ -125,6 +125,19 @@ class Bench:
         key = ("effects", _digest(vector.direction), multiplier, name)
         return np.array(self.journal.once(key, measure))
 
+    def divergence(
+        self, direction: Tensor, damage: Damage, multiplier: float, *, meter: str
+    ) -> Divergence:
+        """Return the damage at a multiplier of the unit vector, by a meter of that name."""
+        vector = self.vector(direction)
+
+        def measure() -> list[float]:
+            found = damage(vector.edit(multiplier))
+            return [found.mean, found.p95]
+
+        key = ("divergence", _digest(vector.direction), multiplier, meter)
+        return Divergence(*self.journal.once(key, measure))
+
     def replies(
         self, direction: Tensor | None, conversations: Conversations, multiplier: float = 0.0
     ) -> list[str]:

@@ -2,7 +2,8 @@
 choice has seen."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from trimtab.selector.bench import Bench
 from trimtab.selector.controls import with_examples
 from trimtab.selector.intervals import Estimate, mean_estimate, ratio_estimate, share_estimate
 from trimtab.steering.calibration import Calibration
-from trimtab.steering.damage import Damage
+from trimtab.steering.damage import Damage, Divergence
 from trimtab.steering.margin import Margin
 
 SLOPE_MULTIPLIERS = (-1.0, 1.0)  # of the calibrated one, beside 0
@@ -24,11 +25,13 @@ CURVE_SHARES = (0.25, 0.5, 1.5, 2.0)  # of the calibrated one, for the damage cu
 
 @dataclass(frozen=True, eq=False)
 class HeldOut:
-    """Pairs and open questions kept for the report, and the meter that calibrates for it."""
+    """Pairs and open questions kept for the report, the meter that calibrates for it, and one of
+    the damage on neutral chats."""
 
     margin: Margin
     questions: tuple[tuple[Message, ...], ...]
     damage: Damage
+    chats: Damage | None = None
 
     @property
     def groups(self) -> list[str]:
@@ -49,6 +52,8 @@ class Outcome:
         nats: per token of each reply to the unsteered model, `(n_questions, few draws)`; NaN where
             a reply is empty.
         repetition: share of each reply that repeats itself, `(n_questions, few draws)`.
+        chats: divergence on neutral chats, its mean and 95th percentile averaged over a few draws;
+            None where nothing was added to the residual.
     """
 
     effects: NDArray[np.float64]
@@ -58,6 +63,7 @@ class Outcome:
     more_replies: tuple[tuple[str, ...], ...] = ()
     nats: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 1)))
     repetition: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 1)))
+    chats: Divergence | None = None
 
     @property
     def draws(self) -> int:
@@ -90,6 +96,7 @@ class Outcome:
             "nats": self.mean_nats().to_json(),
             "repetition": float(self.repetition.mean()) if self.repetition.size else None,
             "kl_mean": None if self.calibration is None else self.calibration.damage.mean,
+            "chats": None if self.chats is None else asdict(self.chats),
             "draws": self.draws,
         }
 
@@ -102,12 +109,29 @@ def measure(bench: Bench, held_out: HeldOut, directions: Sequence[Tensor]) -> Ou
     """
     effects, calibrations = [], []
     for direction in directions:
-        found = bench.calibrate(direction, held_out.damage, meter="report")
-        calibrations.append(found)
-        effects.append(bench.effects(direction, held_out.margin, "report", found.multiplier))
-    multipliers = [found.multiplier for found in calibrations]
+        calibration = bench.calibrate(direction, held_out.damage, meter="report")
+        calibrations.append(calibration)
+        effects.append(bench.effects(direction, held_out.margin, "report", calibration.multiplier))
+    multipliers = [calibration.multiplier for calibration in calibrations]
     replies = bench.replies_each(directions, held_out.questions, multipliers)
-    return _outcome(bench, held_out, np.stack(effects, axis=1), replies, calibrations[0])
+    found = _outcome(bench, held_out, np.stack(effects, axis=1), replies, calibrations[0])
+    few = slice(FEW_DRAWS)
+    return replace(found, chats=_on_chats(bench, held_out, directions[few], calibrations[few]))
+
+
+def _on_chats(
+    bench: Bench,
+    held_out: HeldOut,
+    directions: Sequence[Tensor],
+    calibrations: Sequence[Calibration],
+) -> Divergence | None:
+    if held_out.chats is None:
+        return None
+    found = [
+        bench.divergence(direction, held_out.chats, calibration.multiplier, meter="chats")
+        for direction, calibration in zip(directions, calibrations, strict=True)
+    ]
+    return Divergence(fmean(d.mean for d in found), fmean(d.p95 for d in found))
 
 
 def measure_unsteered(bench: Bench, held_out: HeldOut) -> Outcome:

@@ -221,6 +221,13 @@ def select(
         ),
         material.questions,
         Damage(model, bench.hook_point, max_texts=REPORT_TEXTS),
+        Damage.on_chats(
+            model,
+            bench.hook_point,
+            positions=bench.positions,
+            chat=bench.chat,
+            system=bench.system,
+        ),
     )
     minimal = measure(bench, held_out, [direction])
     strongest = measure(bench, held_out, [_direction(material, verdict.strongest)])

@@ -142,7 +142,8 @@ class Damage:
         """Yield numbers of states, and the states `(changes, n, d_model)`, a few at a time."""
         states = finals.states[:, finals.places]
         step = max(1, STATES_AT_ONCE // len(states))
-        yield from zip(finals.ids.split(step), states.split(step, dim=1), strict=True)
+        for first in range(0, len(finals.ids), step):
+            yield finals.ids[first : first + step], states[:, first : first + step]
 
 
 def neutral_texts() -> list[str]:

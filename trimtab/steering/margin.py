@@ -83,8 +83,8 @@ class Margin:
         signed = shares * signs * len(self.samples) / counts
 
         def sums(weights: NDArray[np.float64], into: Sequence[int], n: int) -> _Sums:
-            spread = (np.repeat(values, lengths) for values in (weights, np.array(into)))
-            return _Sums(*map(torch.from_numpy, spread), n)
+            spread = [np.repeat(values, lengths) for values in (weights, np.array(into))]
+            return _Sums(torch.from_numpy(spread[0]), torch.from_numpy(spread[1]), n)
 
         self._tokens = torch.tensor([token for tokens in completions for token in tokens])
         self._scores = sums(shares, range(len(rows)), len(rows))
@@ -101,11 +101,13 @@ class Margin:
 
     def scores(self, change: Edit | None = None) -> NDArray[np.float64]:
         """Return the score of every completion, `(n_completions,)`, in nats per token."""
-        return self._measure([change], self._scores)[0]
+        scores: NDArray[np.float64] = self._measure([change], self._scores)[0]
+        return scores
 
     def per_sample(self, change: Edit | None = None) -> NDArray[np.float64]:
         """Return every sample's margin, `(n_samples,)`, in nats per token."""
-        return self._measure([change], self._margins)[0]
+        margins: NDArray[np.float64] = self._measure([change], self._margins)[0]
+        return margins
 
     @cached_property
     def base(self) -> NDArray[np.float64]:
@@ -114,7 +116,8 @@ class Margin:
 
     def effects(self, change: Edit) -> NDArray[np.float64]:
         """Return how far `change` moves every sample's margin, `(n_samples,)`."""
-        return self.effects_of_many([change])[0]
+        effects: NDArray[np.float64] = self.effects_of_many([change])[0]
+        return effects
 
     def effects_of_many(self, changes: Sequence[Edit]) -> NDArray[np.float64]:
         """Return the `effects` of many changes, `(n_changes, n_samples)`, measured together."""
@@ -152,22 +155,23 @@ class Margin:
         def adding(i: int) -> Edit:
             return lambda x: x + vectors[i].to(x)
 
+        n = len(self.samples)
+        shares = torch.from_numpy(np.full(n, 1 / n) if over is None else over)
         total = torch.zeros_like(vectors)
         changes = [self._on_steered(adding(i)) for i in range(len(vectors))]
         with torch.enable_grad():
             for finals in self.replay.run(changes):
-                margins = self._add_up(finals, self._margins)
-                effects = margins @ shares.to(margins)
+                effects = self._add_up(finals, self._margins) @ shares.double()
                 total += torch.autograd.grad(effects.sum(), vectors)[0]
         return total.cpu()
 
     @torch.no_grad()
     def _measure(self, changes: Sequence[Edit | None], sums: _Sums) -> NDArray[np.float64]:
         """Return the sums under each change, `(n_changes, n_sums)`."""
-        found = torch.zeros(len(changes), sums.n, dtype=torch.float64)
+        found = np.zeros((len(changes), sums.n))
         for finals in self.replay.run([self._on_steered(change) for change in changes]):
-            found[finals.changes] += self._add_up(finals, sums)
-        return found.numpy()
+            found[finals.changes] += self._add_up(finals, sums).numpy()
+        return found
 
     def _on_steered(self, change: Edit | None) -> Edit | None:
         if change is None or not self._skip_first:

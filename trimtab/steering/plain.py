@@ -20,7 +20,8 @@ def whole_passes(
 
     Every row is run whole, without a cache, its tail steered.
     """
-    rows, places = [], []
+    rows: list[list[int]] = []
+    places: list[tuple[int, int, int, int]] = []
     for number, tree in enumerate(tails.trees):
         for path in tree.paths:
             start = len(tree.prefix)

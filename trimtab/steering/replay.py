@@ -178,7 +178,8 @@ class Replay:
             stack.enter_context(self._passed_over(part.residual, len(changes)))
             stack.enter_context(edit_at(self.model, self.hook_point, _side_by_side(changes)))
             final = self._forward(part, len(changes))
-        return final.unflatten(1, (len(changes), -1)).movedim(1, 0)[:, part.tails.reads]
+        copies = final.view(len(final), len(changes), -1, final.shape[-1])
+        return copies.movedim(1, 0)[:, part.tails.reads]
 
     def _forward(self, part: _Prepared, copies: int) -> Tensor:
         cache = Cache(layers=[_FrozenLayer(*kept) for kept in part.prefix]) if part.prefix else None

@@ -40,7 +40,8 @@ DISAGREED, OF_ONE_VECTOR = 6, 2  # replies shown on which two judges disagree
 
 @dataclass(frozen=True)
 class Measured:
-    """A vector, what it does, and by how much the minimal one's behaviour rate exceeds its own."""
+    """A vector, what it does, by how much the minimal one's behaviour rate exceeds its own, and its
+    divergence on neutral chats."""
 
     name: str
     behavior_rate: Estimate
@@ -48,6 +49,7 @@ class Measured:
     beyond: Estimate | None
     nats: Estimate | None
     repetition: float | None
+    chats: Mapping[str, float] | None
 
 
 def comparison(card: Card) -> list[Measured]:
@@ -63,6 +65,7 @@ def comparison(card: Card) -> list[Measured]:
             None if beyond is None else Estimate(**beyond),
             None if nats is None else Estimate(**nats),
             outcome.get("repetition"),
+            outcome.get("chats"),
         )
 
     rows = [measured("minimal", card["held_out"])]
