@@ -37,6 +37,7 @@ from trimtab.selector.finalists import CONFIDENCE
 from trimtab.selector.folder import CARD, STRONGEST_FILE, read_card, sha256
 from trimtab.selector.intervals import Estimate
 from trimtab.selector.parts import compose
+from trimtab.selector.proof import draws_as_good
 from trimtab.selector.pruning import usefulness
 from trimtab.selector.rankers import Evidence
 from trimtab.selector.rankers.contrast import effect_sizes
@@ -326,6 +327,11 @@ def _card(selection: Selection, store: Store, features: pl.DataFrame | None) -> 
         "effect_beyond": {
             name: effect_beyond(minimal, control, held_out.groups).to_json()
             for name, control in controls.items()
+        },
+        "draws_as_good": {
+            name: draws_as_good(minimal, control)
+            for name, control in controls.items()
+            if control.draws > 1
         },
         "strongest": _strongest_card(selection),
         "anti_steerable_fraction": selection.anti_steerable,

@@ -15,7 +15,7 @@ Every measurement goes through the run's journal: the same call after an interru
 import hashlib
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,9 +34,10 @@ from trimtab.selector.evaluate import (
 from trimtab.selector.finalists import Verdict, choose
 from trimtab.selector.journal import Journal
 from trimtab.selector.material import Material, gather
-from trimtab.selector.objective import Objective
+from trimtab.selector.objective import Cost, Objective
 from trimtab.selector.parts import Choice, compose
 from trimtab.selector.proof import measure_controls
+from trimtab.selector.search import search
 from trimtab.selector.surface import Candidate
 from trimtab.selector.survey import Survey, survey
 from trimtab.selector.target import Target, TargetName, choose_target
@@ -171,12 +172,21 @@ def select(
         objective,
         pooling,
         dense_effect,
-        work / "study.journal",
         tolerance=settings.tolerance,
-        trials=settings.trials,
         seed=settings.seed,
         say=say,
     )
+    searched = search(
+        material.pools,
+        target.gradient,
+        lambda pooling, choice: objective.effect(compose(material.pools[pooling], choice)),
+        work / "study.journal",
+        trials=settings.trials,
+        seed=settings.seed,
+        say=lambda done, trials: say("searching", done, trials),
+    )
+    objective.cost["search"] = Cost(effects=len(searched))  # a resumed study asks for fewer
+    found = replace(found, candidates=(*found.candidates, *searched))
     say("judging the finalists' replies", 0, 0)
     verdict = choose(
         bench,

@@ -39,12 +39,16 @@ LARGEST = 15  # rows of the receipt
 
 @dataclass(frozen=True)
 class Measured:
-    """A vector, what it does, and by how much the minimal one's behaviour rate exceeds its own."""
+    """A vector, what it does, and by how much the minimal one's behaviour rate exceeds its own.
+
+    `as_good` says how many of a random control's draws have at least the minimal one's rate.
+    """
 
     name: str
     behavior_rate: Estimate
     effect: Estimate
     beyond: Estimate | None
+    as_good: str = ""
 
 
 def comparison(card: Card) -> list[Measured]:
@@ -57,6 +61,7 @@ def comparison(card: Card) -> list[Measured]:
             Estimate(**outcome["behavior_rate"]),
             Estimate(**outcome["effect"]),
             None if beyond is None else Estimate(**beyond),
+            _as_good(card["draws_as_good"].get(key)) if card["held_out"]["n_questions"] else "",
         )
 
     rows = [measured("minimal", card["held_out"])]
@@ -70,6 +75,10 @@ def strongest_found(card: Card) -> dict[str, Estimate] | None:
         return None
     keys = {"rate": "behavior_rate", "effect": "effect", "beyond": "behavior_rate_beyond_dense"}
     return {name: Estimate(**found[key]) for name, key in keys.items()}
+
+
+def _as_good(draws: Mapping[str, int] | None) -> str:
+    return "" if draws is None else f"{draws['behavior_rate']} of {draws['of']} draws as good"
 
 
 @dataclass(frozen=True)
