@@ -35,7 +35,8 @@ def planted(
     def effects(kept: tuple[int, ...]) -> Floats:
         mean = float(curve(np.array([float(len(kept))]), asymptote, noise)[0])
         apart: Floats = 1 + 0.05 * rng.normal(size=24)
-        return mean * apart + jitter * rng.normal() / len(kept) ** 0.5
+        found: Floats = mean * apart + jitter * rng.normal() / len(kept) ** 0.5
+        return found
 
     return effects
 

@@ -100,6 +100,7 @@ def a_card(*, sae: bool, questions: int, reliable: bool) -> dict[str, Any]:
         ],
         "choice": {"confidence": 0.8, "tolerance": 0.95, "prompts": 60 if reliable else 0},
         "strongest": None,
+        "draws_as_good": {"random_samples": {"of": 20, "effect": 1, "behavior_rate": 3}},
         "judge": {"kind": "words", "accuracy": 0.93 if reliable else 0.61, "reliable": reliable,
                   "trained_on": 60},
         "settings": {"seed": 0, "budget": 0.1, "tolerance": 0.95, "trials": 8, "target": None,
@@ -490,6 +491,11 @@ def test_the_surface_is_drawn_with_every_method_that_was_measured(tmp_path: Path
         assert method in page
     assert "The Pareto front over samples and features" in page
     assert "over samples and features" not in rendered(export(tmp_path / "w", sae=False)).text
+
+
+def test_a_random_control_says_how_many_of_its_draws_are_as_good(tmp_path: Path) -> None:
+    assert rendered(export(tmp_path / "v")).text.count("3 of 20 draws as good") == 1
+    assert "draws as good" not in rendered(export(tmp_path / "w", questions=0)).text
 
 
 def test_the_strongest_point_is_told_of_where_it_is_another(tmp_path: Path) -> None:

@@ -387,6 +387,11 @@ def test_random_controls_have_as_many_draws_as_were_asked_for(exported: Path) ->
         ("random_samples", "same_features", "random_features", "random_dictionary",
          "random_direction"), SETTINGS.draws,
     )  # fmt: skip
+    counted = read_card(exported)["draws_as_good"]
+    assert set(counted) == set(random)
+    for one in counted.values():
+        assert one["of"] == SETTINGS.draws
+        assert 0 <= one["effect"] <= one["of"]
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,7 @@ from trimtab.selector.folder import CARD, STRONGEST_FILE, read_card, sha256
 from trimtab.selector.intervals import Estimate
 from trimtab.selector.judged import judge_facts, judged, second_judge, second_opinion
 from trimtab.selector.parts import compose
+from trimtab.selector.proof import draws_as_good
 from trimtab.selector.pruning import usefulness
 from trimtab.selector.rankers import Evidence
 from trimtab.selector.rankers.contrast import effect_sizes
@@ -330,6 +331,11 @@ def _card(
         "effect_beyond": {
             name: effect_beyond(minimal, control, held_out.groups).to_json()
             for name, control in controls.items()
+        },
+        "draws_as_good": {
+            name: draws_as_good(minimal, control)
+            for name, control in controls.items()
+            if control.draws > 1
         },
         "strongest": _strongest_card(selection),
         "anti_steerable_fraction": selection.anti_steerable,

@@ -1,4 +1,4 @@
-"""The controls that an exported vector stands beside, measured as it is, on what chose nothing."""
+"""The controls that a vector stands beside, measured as it is, on what chose nothing."""
 
 from collections.abc import Callable
 
@@ -79,3 +79,15 @@ def measure_controls(
         say("control: prompting", 0, 0)
         controls["prompting"] = measure_prompting(bench, held_out, examples)
     return controls, {name: why for name, why in absent.items() if name not in controls}
+
+
+def draws_as_good(minimal: Outcome, control: Outcome) -> dict[str, int]:
+    """Return how many draws of a random control do at least what the exported vector does.
+
+    The interval of a difference is about the mean of the draws; this is about each of them.
+    """
+    return {
+        "of": control.draws,
+        "effect": int((control.effects.mean(0) >= minimal.effects.mean()).sum()),
+        "behavior_rate": int((control.shown.mean(0) >= minimal.shown.mean()).sum()),
+    }

@@ -1,4 +1,4 @@
-"""What pruning, pursuit and gates find: points of one surface of samples, features and effect."""
+"""What the methods find that need no search: points of one surface of samples, features, effect."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

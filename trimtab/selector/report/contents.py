@@ -41,7 +41,10 @@ DISAGREED, OF_ONE_VECTOR = 6, 2  # replies shown on which two judges disagree
 @dataclass(frozen=True)
 class Measured:
     """A vector, what it does, by how much the minimal one's behaviour rate exceeds its own, and its
-    divergence on neutral chats."""
+    divergence on neutral chats.
+
+    `as_good` says how many of a random control's draws have at least the minimal one's rate.
+    """
 
     name: str
     behavior_rate: Estimate
@@ -50,6 +53,7 @@ class Measured:
     nats: Estimate | None
     repetition: float | None
     chats: Mapping[str, float] | None
+    as_good: str = ""
 
 
 def comparison(card: Card) -> list[Measured]:
@@ -66,6 +70,7 @@ def comparison(card: Card) -> list[Measured]:
             None if nats is None else Estimate(**nats),
             outcome.get("repetition"),
             outcome.get("chats"),
+            _as_good(card["draws_as_good"].get(key)) if card["held_out"]["n_questions"] else "",
         )
 
     rows = [measured("minimal", card["held_out"])]
@@ -79,6 +84,10 @@ def strongest_found(card: Card) -> dict[str, Estimate] | None:
         return None
     keys = {"rate": "behavior_rate", "effect": "effect", "beyond": "behavior_rate_beyond_dense"}
     return {name: Estimate(**found[key]) for name, key in keys.items()}
+
+
+def _as_good(draws: Mapping[str, int] | None) -> str:
+    return "" if draws is None else f"{draws['behavior_rate']} of {draws['of']} draws as good"
 
 
 @dataclass(frozen=True)
