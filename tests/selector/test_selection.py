@@ -561,7 +561,7 @@ def test_a_run_whose_judge_cannot_judge_says_so_before_it_starts(
 
         def say(what: str, *_: int) -> None:
             heard.append(what)
-            if what.startswith(("letting", "pruning")):
+            if what.startswith(("letting", "how many")):
                 raise Stop
 
         settings = replace(SETTINGS, judge=judge)
