@@ -81,13 +81,16 @@ def measure_controls(
     return controls, {name: why for name, why in absent.items() if name not in controls}
 
 
-def draws_as_good(minimal: Outcome, control: Outcome) -> dict[str, int]:
+def draws_as_good(minimal: Outcome, control: Outcome) -> dict[str, int | None]:
     """Return how many draws of a random control do at least what the exported vector does.
 
-    The interval of a difference is about the mean of the draws; this is about each of them.
+    Of the behaviour rate None, where no question was asked. The interval of a difference is about the mean of the draws; this is about each of them.
     """
+    as_often: int | None = None
+    if minimal.shown.size:
+        as_often = int((control.shown.mean(0) >= minimal.shown.mean()).sum())
     return {
         "of": control.draws,
         "effect": int((control.effects.mean(0) >= minimal.effects.mean()).sum()),
-        "behavior_rate": int((control.shown.mean(0) >= minimal.shown.mean()).sum()),
+        "behavior_rate": as_often,
     }
