@@ -99,6 +99,10 @@ def test_the_damage_of_many_changes_is_that_of_each(tiny_model: LanguageModel) -
         assert divergence.p95 == pytest.approx(alone.p95, rel=1e-4, abs=1e-6)
 
 
+def test_no_changes_do_no_damage(tiny_model: LanguageModel) -> None:
+    assert Damage(tiny_model, POINT, TEXTS).of_many([]) == []
+
+
 def test_without_an_edit_there_is_none(tiny_model: LanguageModel) -> None:
     damage = Damage(tiny_model, POINT, TEXTS)
     assert damage(None) == Divergence(0.0, 0.0)

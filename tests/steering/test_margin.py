@@ -122,6 +122,10 @@ def test_effects_of_many_changes_are_those_of_each(tiny_model: LanguageModel) ->
         np.testing.assert_allclose(effects, margin.effects(change), atol=1e-4)
 
 
+def test_no_changes_have_no_effects(tiny_model: LanguageModel) -> None:
+    assert Margin(tiny_model, PAIRS, POINT).effects_of_many([]).shape == (0, len(PAIRS))
+
+
 def test_a_choice_between_letters_takes_no_normaliser(
     tiny_model: LanguageModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:

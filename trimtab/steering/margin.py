@@ -191,7 +191,7 @@ class Margin:
         total = torch.zeros(len(states), sums.n, dtype=torch.float64)
         total = total.index_add(1, into, own.cpu().double() * weights)
 
-        pairs, index = torch.unique(finals.places.cpu() * sums.n + into, return_inverse=True)
+        pairs, index = torch.unique(finals.places * sums.n + into, return_inverse=True)
         net = torch.zeros(len(pairs), dtype=torch.float64).index_add(0, index, weights)
         pairs, net = pairs[net.abs() > 1e-9], net[net.abs() > 1e-9]
         needed, index = torch.unique(pairs // sums.n, return_inverse=True)

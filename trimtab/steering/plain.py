@@ -27,7 +27,7 @@ def whole_passes(
             start = len(tree.prefix)
             places += [(number, node, len(rows), start + i) for i, node in enumerate(path)]
             rows.append([*tree.prefix, *(tree.tokens[node] for node in path)])
-    tree_of, node, row, position = torch.tensor(places, device=model.device).T
+    tree_of, node, row, position = torch.tensor(places).T
     batch = pad(rows, "right", model.pad_id, model.device)
 
     def as_trees(x: Tensor) -> Tensor:
@@ -49,5 +49,5 @@ def whole_passes(
                 position_ids=batch.position_ids,
                 use_cache=False,
             ).last_hidden_state
-        states.append(as_trees(final)[tails.reads])
+        states.append(as_trees(final)[tails.reads.to(final.device)])
     return torch.stack(states)

@@ -152,7 +152,7 @@ class Replay:
         """
         for batch in self._batches:
             trees, width = batch.tails.input_ids.shape
-            copies = min(len(changes), self._copies(batch.tails))
+            copies = self._copies(batch.tails, len(changes))
             height = max(1, NODES_PER_PASS // (copies * width))
             for top in range(0, trees, height):
                 part = batch.part(slice(top, top + height))
@@ -162,13 +162,14 @@ class Replay:
                     states = self._states(part, changes[some])
                     yield Finals(some, states, ids, places, part.tails.reads)
 
-    def _copies(self, tails: Tails) -> int:
-        """How many copies of the tails it is best to run together."""
+    def _copies(self, tails: Tails, n_changes: int) -> int:
+        """How many copies of the tails it is best to run together, the changes in even shares."""
         trees, width = tails.input_ids.shape
         to_fill_a_pass = NODES_PER_PASS // (trees * width)
         to_spread_the_prefix = tails.before.input_ids.shape[1] // width  # its keys are copied
-        wanted = max(to_fill_a_pass, to_spread_the_prefix)
-        return max(1, min(wanted, COPIES_WIDTH // width))
+        most = max(1, min(max(to_fill_a_pass, to_spread_the_prefix), COPIES_WIDTH // width))
+        turns = max(1, -(-n_changes // most))
+        return max(1, -(-n_changes // turns))
 
     def _states(self, part: _Prepared, changes: Sequence[Edit | None]) -> Tensor:
         """Final states `(changes, n, d_model)`, of the `n` wanted nodes."""
@@ -179,7 +180,7 @@ class Replay:
             stack.enter_context(edit_at(self.model, self.hook_point, _side_by_side(changes)))
             final = self._forward(part, len(changes))
         copies = final.view(len(final), len(changes), -1, final.shape[-1])
-        return copies.movedim(1, 0)[:, part.tails.reads]
+        return copies.movedim(1, 0)[:, part.tails.reads.to(final.device)]
 
     def _forward(self, part: _Prepared, copies: int) -> Tensor:
         cache = Cache(layers=[_FrozenLayer(*kept) for kept in part.prefix]) if part.prefix else None

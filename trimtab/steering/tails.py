@@ -115,7 +115,7 @@ class Tails:
         trees = [i for i, tree in enumerate(self.trees) for _ in tree.reads]
         nodes = [node for tree in self.trees for node in tree.reads]
         ids = [number for tree in self.trees for number in tree.ids]
-        return torch.tensor(ids), order[trees, nodes]
+        return torch.tensor(ids), order[trees, nodes].cpu()
 
     def mask(self, copies: int, window: int | None, dtype: torch.dtype) -> Tensor:
         """Return what is added to attention scores, `(trees, 1, copies * width, keys)`.
