@@ -4,9 +4,9 @@ What counts is what the model writes, and a rate of a few dozen replies is noisy
 to either side). The smallest of several points that pass is the one that luck favoured most, so
 
 - no decision rests on a rate alone. A point holds where it adds at least the asked share of what
-  the dense vector adds in 80 of 100 bootstrap draws of the prompts, over the same prompts: one
-  whose rate is truly a tenth too low passes about once in a hundred times with 80 prompts, where
-  a comparison of rates lets one in ten pass;
+  the dense vector adds in 80 of 100 bootstrap draws of the prompts, over the same prompts: of
+  points whose rate is truly a tenth too low, one or two in a hundred pass with 80 prompts, where
+  a comparison of rates lets seven pass;
 - the prompts of `tune`, on which the target's gradient was taken, are joined by prompts of
   `select` that no finalist is made of;
 - the strongest point is the one with the highest lower bound, and both are measured anew, on
