@@ -1,6 +1,6 @@
 """A store's pairs, features or cells with what the effect owes to each: what the command calls."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,27 +8,20 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from trimtab.errors import SelectionError
-from trimtab.model.hook_points import parse_hook_point
-from trimtab.pairs import Sample
 from trimtab.selector.attribution import ESTIMATORS, Unit
 from trimtab.selector.audit.faults import Suspects, WrongWay, drop_suspects, wrong_way
 from trimtab.selector.journal import Journal, work_folder
 from trimtab.selector.loading import load_for
 from trimtab.selector.material import check_behavior
-from trimtab.selector.scales import Scales
+from trimtab.selector.scales import MakeMargin, Scales, scales_of
 from trimtab.selector.stages import Stages
 from trimtab.selector.verdict_tables import TABLES
-from trimtab.selector.verdicts import MakeMargin, Scores, halves, score_half
-from trimtab.steering.damage import Damage
-from trimtab.steering.margin import Margin
+from trimtab.selector.verdicts import Scores, halves, score_half
 from trimtab.store import Store
-from trimtab.store.fingerprint import prompt_form
 
 if TYPE_CHECKING:
     from trimtab.model.language_model import LanguageModel
     from trimtab.model.sae import SAE
-
-DAMAGE_TEXTS = 16
 
 
 @dataclass(frozen=True)
@@ -115,19 +108,11 @@ def run(
     check_behavior(store, behavior)
     check_asked(store, asked)
     model, sae = load_for(store, model, sae, device=device)
-    point = parse_hook_point(store.fingerprint["hook_point"])
-    chat, system = prompt_form(store.fingerprint)
-    loaded = model
-
-    def make_margin(samples: Sequence[Sample]) -> Margin:
-        return Margin(loaded, samples, point, chat=chat, system=system)
-
     with work_folder(out) as work, Stages(shown=progress) as stages:
         stages("preparing the damage meter", 0, 0)
         settings = {"store": store.content_hash, "behavior": behavior, **asdict(asked)}
         journal = Journal(work / "journal.jsonl", settings)
-        damage = Damage(loaded, point, max_texts=DAMAGE_TEXTS)
-        scales = Scales(journal, point, damage, asked.budget)
+        scales, make_margin = scales_of(store, model, journal, asked.budget)
         return _attribute(store, sae, behavior, asked, scales, make_margin, stages)
 
 

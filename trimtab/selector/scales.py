@@ -4,23 +4,35 @@ What needs no replies of the model is measured here; `trimtab.selector.bench` al
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trimtab.model.hook_points import HookPoint
+from trimtab.model.hook_points import HookPoint, parse_hook_point
+from trimtab.pairs import Sample
 from trimtab.selector.attribution.meter import Meter, margin_effects
 from trimtab.selector.journal import Journal
 from trimtab.steering.calibration import calibrate
 from trimtab.steering.damage import Damage
 from trimtab.steering.margin import Margin
 from trimtab.steering.vector import SteeringVector
+from trimtab.store import Store
+from trimtab.store.fingerprint import prompt_form
+
+if TYPE_CHECKING:
+    from trimtab.model.language_model import LanguageModel
+
+DAMAGE_TEXTS = 16  # neutral texts of the meter that vectors are brought to the budget by
 
 Floats = NDArray[np.float64]
+
+MakeMargin = Callable[[Sequence[Sample]], Margin]
+"""What makes a margin of samples, where vectors are added and in the store's prompt form."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +88,20 @@ class Scales:
             return torch.tensor(self.journal.once(key, lambda: margin.gradient(at).tolist()))
 
         return Meter(self.effects(margin, name), gradient)
+
+
+def scales_of(
+    store: Store, model: "LanguageModel", journal: Journal, budget: float
+) -> tuple[Scales, MakeMargin]:
+    """Return scales at a store's hook point, and what makes margins there."""
+    point = parse_hook_point(store.fingerprint["hook_point"])
+    chat, system = prompt_form(store.fingerprint)
+
+    def make_margin(samples: Sequence[Sample]) -> Margin:
+        return Margin(model, samples, point, chat=chat, system=system)
+
+    damage = Damage(model, point, max_texts=DAMAGE_TEXTS)
+    return Scales(journal, point, damage, budget), make_margin
 
 
 def digest(vector: Tensor) -> str:

@@ -24,8 +24,7 @@ from trimtab.selector.attribution import Game, Meter, Unit, attribute
 from trimtab.selector.intervals import Estimate, mean_estimate
 from trimtab.selector.material import MAX_TUNE, check_sides, draw, gather, parts_of
 from trimtab.selector.parts import Choice, Parts, compose, everything
-from trimtab.selector.scales import Floats, Scales
-from trimtab.steering.margin import Margin
+from trimtab.selector.scales import Floats, MakeMargin, Scales
 from trimtab.store import Store
 
 if TYPE_CHECKING:
@@ -35,9 +34,6 @@ FOLDS = 8
 MIN_FOLDS = 3  # below it there is no interval to speak of
 SHARES = (0.5, 0.25, 0.25)  # of the groups: a half, and what scores and what audits it
 POOLING = "mean"
-
-MakeMargin = Callable[[Sequence[Sample]], Margin]
-"""What makes a margin of samples, at the vector's place and in the store's prompt form."""
 
 
 @dataclass(frozen=True, eq=False)

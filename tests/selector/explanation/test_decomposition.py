@@ -61,7 +61,8 @@ def test_more_features_explain_more_and_the_scale_changes_nothing(seed: int, sca
     direction = torch.randn(D_MODEL, generator=torch.Generator().manual_seed(seed))
     found, scaled = decomposed(direction), decomposed(scale * direction)
     cosines = by_size(found, "pursuit")
-    assert [*cosines] == [size for size in SIZES if size <= len(found.pursued)]
+    ends = len(found.pursued)
+    assert [*cosines] == sorted({*(size for size in SIZES if size <= ends), ends})
     assert list(cosines.values()) == sorted(cosines.values())
     for row in found.explained:
         if row.way in ("pursuit", "random direction"):  # a projection is as long as it is near
@@ -79,6 +80,8 @@ def test_chance_explains_little_with_few_features_and_everything_with_many() -> 
     mine = by_size(found, "pursuit")
     assert set(found.pursued[:3]) == {4, 9, 30}
     assert mine[2] > chance[2] + 0.1
+    assert mine[3] == pytest.approx(1.0, abs=1e-5)  # where the pursuit ends
+    assert chance[3] < 0.9
     assert chance[16] > 0.95  # of 24 dimensions: why many features are no explanation
 
 

@@ -76,14 +76,15 @@ def decompose(
     seen = (shift.abs() * lengths).argsort(descending=True, stable=True)[: max(SIZES)].tolist()
     seen = [feature for feature in seen if shift[feature] != 0]
     rows = []
-    for size in SIZES:
+    sizes = sorted({*SIZES, len(pursued)} - {0})  # a pursuit that ended early explains everything
+    for size in sizes:
         if size <= len(pursued):
             rows.append(_refitted("pursuit", direction, decoder, pursued[:size]))
         if size <= len(seen):
             chosen = seen[:size]
             rows.append(_explained("encoder", added, decoder, chosen, shift[chosen].double()))
             rows.append(_refitted("encoder, least squares", direction, decoder, chosen))
-    rows += _of_random_directions(decoder, seed)
+    rows += _of_random_directions(decoder, sizes, seed)
     fitted = least_squares(direction, decoder, pursued)
     return Decomposition(tuple(pursued), fitted, shift, tuple(rows))
 
@@ -154,14 +155,14 @@ def _explained(
     return Explained(way, len(features), float(cosine), float(total.norm() / target.norm()))
 
 
-def _of_random_directions(decoder: Tensor, seed: int) -> list[Explained]:
+def _of_random_directions(decoder: Tensor, sizes: Sequence[int], seed: int) -> list[Explained]:
     """Return what the pursuit explains of random directions, the mean over a few."""
     generator = torch.Generator().manual_seed(seed)
     found: dict[int, list[Explained]] = {}
     for _ in range(RANDOM):
         direction = torch.randn(decoder.shape[1], generator=generator)
         pursued = pursue(direction, decoder, max(SIZES))
-        for size in SIZES:
+        for size in sizes:
             if size <= len(pursued):
                 row = _refitted("random direction", direction, decoder, pursued[:size])
                 found.setdefault(size, []).append(row)

@@ -116,7 +116,8 @@ def _features(explanation: Explanation) -> pl.DataFrame:
     coefficient = dict(zip(decomposition.pursued, decomposition.coefficients.tolist(), strict=True))
     shift = decomposition.shift
     moved = (shift.abs() * decoder.norm(dim=1)).argsort(descending=True)[: max(SIZES)].tolist()
-    features = list(dict.fromkeys([*decomposition.pursued, *moved]))
+    seen = [feature for feature in moved if shift[feature] != 0]
+    features = list(dict.fromkeys([*decomposition.pursued, *seen]))
     table = pl.DataFrame(
         [
             {

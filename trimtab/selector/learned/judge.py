@@ -104,10 +104,8 @@ def judge(training: Training, kind: Kind) -> Judged:
     return Judged(len(training), learned, cosine, "learned" if better else "cosine")
 
 
-def across_behaviors(
-    trainings: Mapping[str, Training], way: Way = "learned"
-) -> dict[str, Estimate]:
-    """Predict each behaviour by a model that saw only the others; return the rank correlations.
+def predictions_across(trainings: Mapping[str, Training], way: Way) -> dict[str, Floats]:
+    """Predict each behaviour's pairs by a model that saw only the others, `(n,)` by behaviour.
 
     The pairs of the behaviour that is predicted are compared with one another's mean, which needs
     no measurement.
@@ -121,13 +119,22 @@ def across_behaviors(
         name: view(one.parts, list(one.groups)) for name, one in trainings.items()
     }
     found = {}
-    for name, held_out in trainings.items():
+    for name in trainings:
         others = [other for other in trainings if other != name]
         target = np.concatenate([ranks(trainings[other].usefulness) for other in others])
         model = fit(together([views[other] for other in others]), target, way)
-        predicted = model.predict(views[name])
-        found[name] = rank_correlation(predicted, held_out.usefulness, held_out.groups)
+        found[name] = model.predict(views[name])
     return found
+
+
+def across_behaviors(
+    trainings: Mapping[str, Training], way: Way = "learned"
+) -> dict[str, Estimate]:
+    """Return the rank correlation of `predictions_across` with usefulness, by behaviour."""
+    return {
+        name: rank_correlation(predicted, trainings[name].usefulness, trainings[name].groups)
+        for name, predicted in predictions_across(trainings, way).items()
+    }
 
 
 def rank_correlation(

@@ -6,7 +6,7 @@ The model is a list of coefficients, refitted from stored numbers whenever it is
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from scipy.stats import rankdata
@@ -18,6 +18,8 @@ ALPHAS = np.logspace(-2, 5, 15)  # of ridge; generalised cross-validation choose
 
 Way = Literal["learned", "cosine"]
 """`learned` looks at everything; `cosine` at the cosine to the other pairs' difference alone."""
+
+WAYS: tuple[Way, ...] = get_args(Way)
 
 
 @dataclass(frozen=True, eq=False)

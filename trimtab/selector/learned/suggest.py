@@ -8,17 +8,14 @@
 4. Compare the vector of the best stored pairs with random ones, on the pairs of `report`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
-from torch import Tensor
 
 from trimtab.errors import PairsError, SelectionError
-from trimtab.model.hook_points import parse_hook_point
-from trimtab.pairs import Sample
 from trimtab.pairs.groups import group_key
 from trimtab.pairs.readers.pool import Prospect
 from trimtab.selector.journal import Journal, work_folder
@@ -40,21 +37,15 @@ from trimtab.selector.learned.training import (
 )
 from trimtab.selector.learned.views import Floats
 from trimtab.selector.loading import load_for
-from trimtab.selector.material import Material, check_behavior, gather
-from trimtab.selector.scales import Scales
+from trimtab.selector.material import check_behavior
+from trimtab.selector.scales import scales_of
 from trimtab.selector.stages import Stages
-from trimtab.steering.damage import Damage
-from trimtab.steering.margin import Margin
 from trimtab.store import Store
-from trimtab.store.fingerprint import prompt_form
 
 if TYPE_CHECKING:
     from trimtab.model.language_model import LanguageModel
     from trimtab.model.sae import SAE
 
-POOLING = "mean"
-SHARES = (0.5, 0.25, 0.25)
-DAMAGE_TEXTS = 16
 LEAST = 4  # pairs of the vector of the best
 
 
@@ -129,18 +120,14 @@ def suggest(
             f"{store.path} was built without an SAE; give both completions, or build with an SAE"
         )
     model, sae = load_for(store, model, sae, device=device)
-    material = gather(
-        store, sae, behavior, questions=None, poolings=(POOLING,), shares=SHARES, seed=seed
-    )
-    if not all(sample.is_pair for sample in material.samples):
-        raise SelectionError(f"{behavior!r} is of unpaired texts, and pairs are learnt from")
     with work_folder(out) as work, Stages(shown=progress) as stages:
         settings = {"store": store.content_hash, "behavior": behavior, "budget": budget}
         journal = Journal(work / "journal.jsonl", settings | {"seed": seed})
-        scales, margins = _bench(store, model, material, journal, budget, stages)
+        stages("preparing the damage meter", 0, 0)
+        scales, make_margin = scales_of(store, model, journal, budget)
         stages("how useful the stored pairs are", 0, 0)
-        meter = scales.meter(margins["tune"], "tune")
-        training = measure_training(material, POOLING, scales, meter)
+        measured = measure_training(store, sae, behavior, scales, make_margin, seed=seed)
+        training = measured.training
         rows: list[dict[str, Any]] = []
         seen: dict[Kind, Training] = {}
         judged: dict[Kind, Judged] = {}
@@ -160,29 +147,12 @@ def suggest(
         stages("the best beside random ones", 0, 0)
         first = next(iter(judged))
         out_of_fold = predictions(seen[first], judged[first].way)
-        top = _top(training, out_of_fold, scales, margins["report"], seed)
+        k = max(LEAST, len(training) // 8)
+        top = top_against_random(
+            training.parts, out_of_fold, k, measured.effects, measured.groups, seed=seed
+        )
     stored = {group_key(sample) for sample in store.samples(behavior)}
     return Suggestion(table_of(rows, stored), _training(training, out_of_fold), judged, top)
-
-
-def _bench(
-    store: Store,
-    model: "LanguageModel",
-    material: Material,
-    journal: Journal,
-    budget: float,
-    say: Callable[[str, int, int], None],
-) -> tuple[Scales, dict[str, Margin]]:
-    say("preparing the damage meter", 0, 0)
-    point = parse_hook_point(store.fingerprint["hook_point"])
-    chat, system = prompt_form(store.fingerprint)
-
-    def margin(samples: Sequence[Sample]) -> Margin:
-        return Margin(model, samples, point, chat=chat, system=system)
-
-    damage = Damage(model, point, max_texts=DAMAGE_TEXTS)
-    margins = {"tune": margin(material.tune), "report": margin(material.report)}
-    return Scales(journal, point, damage, budget), margins
 
 
 def _training(training: Training, out_of_fold: Floats) -> pl.DataFrame:
@@ -194,14 +164,3 @@ def _training(training: Training, out_of_fold: Floats) -> pl.DataFrame:
             "predicted": out_of_fold,
         }
     )
-
-
-def _top(training: Training, out_of_fold: Floats, scales: Scales, margin: Margin, seed: int) -> Top:
-    measure = scales.effects(margin, "report")
-
-    def effects(direction: Tensor) -> Floats:
-        return measure(scales.at_budget(direction))
-
-    k = max(LEAST, len(training) // 8)
-    groups = [sample.group for sample in margin.samples]
-    return top_against_random(training.parts, out_of_fold, k, effects, groups, seed=seed)

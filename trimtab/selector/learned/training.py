@@ -5,22 +5,24 @@ weight, to first order: how fast the vector turns towards the gradient of the ma
 pairs (`trimtab.selector.pruning.usefulness`). It takes one gradient.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from trimtab.errors import SelectionError
 from trimtab.model.hook_points import parse_hook_point
 from trimtab.model.pooling import mean_features, mean_residuals
 from trimtab.model.render import render, render_prompt
 from trimtab.pairs.readers.pool import Prospect
-from trimtab.selector.attribution import Meter
 from trimtab.selector.learned.judge import Training
-from trimtab.selector.material import Material
+from trimtab.selector.material import gather
 from trimtab.selector.parts import Choice, Parts, compose
 from trimtab.selector.pruning import usefulness
-from trimtab.selector.scales import Scales
+from trimtab.selector.scales import Floats, MakeMargin, Scales
 from trimtab.store import Store
 from trimtab.store.fingerprint import prompt_form
 
@@ -28,24 +30,56 @@ if TYPE_CHECKING:
     from trimtab.model.language_model import LanguageModel
     from trimtab.model.sae import SAE
 
+POOLING = "mean"
+SHARES = (0.5, 0.25, 0.25)
 
-def measure_training(material: Material, pooling: str, scales: Scales, meter: Meter) -> Training:
-    """Measure how useful the pairs of `select` are, by the margin of other pairs.
 
-    Args:
-        material: whose `select` pairs are measured.
-        pooling: of their rows.
-        scales: bring the full vector to the damage budget.
-        meter: of the margin on the `tune` pairs.
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """A behaviour's measured pairs, and what judges vectors made of them.
+
+    Attributes:
+        training: the pairs of `select`, whose usefulness was measured on those of `tune`.
+        effects: what a direction does at equal damage to the pairs of `report`, `(n_pairs,)`.
+        groups: of those.
+    """
+
+    training: Training
+    effects: Callable[[Tensor], Floats]
+    groups: tuple[str, ...]
+
+
+def measure_training(
+    store: Store,
+    sae: "SAE | None",
+    behavior: str,
+    scales: Scales,
+    make_margin: MakeMargin,
+    *,
+    seed: int = 0,
+) -> Measured:
+    """Measure how useful a behaviour's pairs are.
 
     Raises:
+        SelectionError: there is no such behaviour, or its texts are unpaired.
+        PairsError: there are too few groups to split.
         VectorError: nothing brings the full vector to the damage budget.
     """
-    parts = material.pools[pooling]
+    material = gather(
+        store, sae, behavior, questions=None, poolings=(POOLING,), shares=SHARES, seed=seed
+    )
+    if not all(sample.is_pair for sample in material.samples):
+        raise SelectionError(f"{behavior!r} is of unpaired texts, and pairs are learnt from")
+    parts = material.pools[POOLING]
     full = compose(parts, Choice(tuple(range(parts.n_samples))))
-    gradient = meter.gradient(scales.at_budget(full))
-    found = usefulness(parts.residual, gradient).double().numpy()
-    return Training(parts, tuple(sample.group for sample in material.select), found)
+    meter = scales.meter(make_margin(material.tune), f"{behavior} tune")
+    found = usefulness(parts.residual, meter.gradient(scales.at_budget(full))).double().numpy()
+    weigh = scales.effects(make_margin(material.report), f"{behavior} report")
+    return Measured(
+        Training(parts, tuple(sample.group for sample in material.select), found),
+        lambda direction: weigh(scales.at_budget(direction)),
+        tuple(sample.group for sample in material.report),
+    )
 
 
 def prompts_of(store: Store, behavior: str, sae: "SAE", training: Training) -> Training:
@@ -101,7 +135,7 @@ def prospects_as_prompts(
     return _prompt_parts(tuple(prospect.id for prospect in prospects), features, sae)
 
 
-def _prompt_parts(ids: tuple[str, ...], features: torch.Tensor, sae: "SAE") -> Parts:
+def _prompt_parts(ids: tuple[str, ...], features: Tensor, sae: "SAE") -> Parts:
     """Return parts whose residual is what the SAE sees: a store keeps no residual of a prompt."""
     decoder = sae.W_dec.detach().float().cpu()
     return Parts(ids, features @ decoder, features, decoder)

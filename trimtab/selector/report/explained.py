@@ -83,7 +83,7 @@ def explained(card: Mapping[str, Any]) -> dict[int, dict[str, dict[str, float]]]
     found: dict[int, dict[str, dict[str, float]]] = {}
     for row in card["decomposition"] or ():
         found.setdefault(row["features"], {})[row["way"]] = row
-    return found
+    return dict(sorted(found.items()))
 
 
 def said(card: Mapping[str, Any]) -> list[str]:
