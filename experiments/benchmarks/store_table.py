@@ -19,9 +19,9 @@ Written by `python -m experiments.benchmarks.store_table` from the figures that 
     python -m experiments.benchmarks.store experiments/benchmarks/results/store
 
 left there. Ratios are of two things measured in turns in one run, on the same work; times alone
-hold for this machine only. What was aimed at: a build at 1.05 of the bare pass, memory that does not
-grow, 5.8 bytes a non-zero in float32 and 3.6 in bfloat16, 10 ms for the top 20 samples of a feature
-and 200 for a contrast. What is missed, and what holds it back, is in experiments/LOG.md.
+hold for this machine only. What was aimed at: a build at 1.05 of the bare pass, memory that does
+not grow, 5.8 bytes a non-zero in float32 and 3.6 in bfloat16, 10 ms for the top 20 samples of a
+feature and 200 for a contrast. What is missed, and what holds it back, is in experiments/LOG.md.
 """
 
 
@@ -61,10 +61,10 @@ def _bytes(result: Result) -> str:
     return f"""## Bytes on the disk
 
 Same model, SAE and texts, each by its own code. Ours are the shards' activations, token ids and
-token texts, without the catalog, an index that can be built anew. The others take windows of one
-length. The whole folder of ours has the catalog, pooled residuals and the SAE's feature descriptions
-too, which weigh most where there are few tokens. delphi's non-zeros include the first token of every window, an attention sink on which
-thousands of features fire; SAELens keeps the dense residual.
+token texts. The whole folder has the catalog, pooled residuals and the SAE's feature descriptions
+too, which weigh most where there are few tokens. The others take windows of one length. delphi's
+non-zeros include the first token of every window, an attention sink on which thousands of features
+fire; SAELens keeps the dense residual.
 
 {_rows(head, rows)}
 """
