@@ -49,7 +49,11 @@ class Store:
     def sql(
         self, sql: str, params: Parameters | None = None, *, max_rows: int | None = None
     ) -> pl.DataFrame:
-        """Run one SELECT over the views; `SHOW TABLES` names them. Raises `QueryError`."""
+        """Run one SELECT over the views; `SHOW TABLES` names them. Raises `QueryError`.
+
+        It is stopped after two minutes, but not inside a single call of a function, and what such a
+        call makes in memory is not bounded here: see `trimtab.store.reading.sandbox.query`.
+        """
         return query(self.catalog, sql, params, max_rows=max_rows)
 
     def behaviors(self) -> list[str]:
