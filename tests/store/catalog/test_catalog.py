@@ -62,7 +62,7 @@ def test_a_catalog_of_another_layout_is_built_anew(
     built: Build, make_pairs: Pairs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = built(make_pairs(3))
-    for module in ("catalog", "views"):
+    for module in ("catalog.catalog", "reading.views"):
         monkeypatch.setattr(f"trimtab.store.{module}.LAYOUT", 1000)
     assert any("missing or unreadable" in problem for problem in store.verify())
     assert open_store(store.path).sql("SELECT layout FROM data.build").item() == 1000
