@@ -187,8 +187,8 @@ def read_header(path: Path) -> dict[str, str] | None:
     try:
         content = json.loads(header.read_bytes())
         fields: dict[str, str] = content["fingerprint"]
-        sound = content["fingerprint_id"] == digest(fields)
-    except (ValueError, KeyError, TypeError):
+        sound = fields.get("store_format") != FORMAT or content["fingerprint_id"] == digest(fields)
+    except (ValueError, KeyError, TypeError, AttributeError):
         sound = False
     if not sound:
         raise StoreError(f"{header} is damaged; put back a copy, or build anew")

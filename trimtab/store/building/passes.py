@@ -51,8 +51,7 @@ def run_pass(
     if rank is not None:
         share = share[rank[0] :: rank[1]]
     lacking = [
-        _lacking(target, tasks, share)
-        for target, tasks in zip(targets, tasks_of, strict=True)
+        _lacking(target, tasks, share) for target, tasks in zip(targets, tasks_of, strict=True)
     ]
     stores = {name: tuple(n for n, names in enumerate(lacking) if name in names) for name in share}
     tasks = [Task(name, numbers) for name, numbers in stores.items() if numbers]
