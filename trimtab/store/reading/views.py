@@ -10,7 +10,7 @@ from pathlib import Path
 
 import duckdb
 
-from trimtab.errors import QueryError, StoreError
+from trimtab.errors import ModelError, QueryError, StoreError
 from trimtab.model.features.descriptions import read_descriptions
 from trimtab.store.catalog.catalog import CATALOG, DESCRIPTIONS, LAYOUT
 from trimtab.store.reading.sandbox import MEMORY, enclosed, literal, parquet
@@ -80,6 +80,12 @@ def open_catalog(
         if descriptions.is_file():
             read_descriptions(path / DESCRIPTIONS, int(fields["d_sae"]))
             described = parquet([descriptions])
+            try:  # DuckDB may stumble over bytes that polars reads
+                connection.execute(f"SELECT bit_xor(hash(d)) FROM {described} d").fetchall()
+            except duckdb.Error:
+                raise ModelError(
+                    f"{path / DESCRIPTIONS} cannot be read; put back a copy of it, or remove it"
+                ) from None
         connection.execute("CREATE SCHEMA shards")
         sql = _ACTIVATIONS[fields["value_dtype"]] if files else _NO_ACTIVATIONS
         _view(connection, "shards.activations", sql.format(files=parquet(files)))
