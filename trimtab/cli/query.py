@@ -148,15 +148,15 @@ def verify(
 
         found = problems(path)
     else:
-        from trimtab.store import open_store
+        from trimtab.store.store import open_store, verify_store
 
-        store = open_store(path)
-        found = store.verify()
+        found = verify_store(path)
         if recompute and not found:
             from trimtab.model.sae import load_sae
             from trimtab.store.checks.recompute import recompute as run_again
             from trimtab.store.origin import load_model_of
 
+            store = open_store(path)
             fields = store.fingerprint
             loaded = load_model_of(fields, model, dtype=fields["model_dtype"], device=device)
             sae = load_sae(fields["sae"], loaded)

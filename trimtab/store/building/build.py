@@ -25,7 +25,7 @@ from trimtab.store.files import (
 )
 from trimtab.store.fingerprint import Values, check_same, digest
 from trimtab.store.plan import Planned, extend_plan, read_plan
-from trimtab.store.shards import read_markers, sweep
+from trimtab.store.shards import read_markers, shard_problems, sweep
 from trimtab.store.store import HEADER, Store, open_store, read_header, refresh_catalog
 
 if TYPE_CHECKING:
@@ -218,7 +218,7 @@ def _plan(target: "Target", samples: Sequence[Sample]) -> list[Planned]:
     with without_workers(path) as alone:
         if alone:
             sweep(path / "shards")
-    return extend_plan(path / "plan", samples)
+    return extend_plan(path / "plan", samples, read_markers(path / "shards"))
 
 
 def _claim(path: Path, fields: Mapping[str, str]) -> None:
@@ -235,4 +235,8 @@ def _claim(path: Path, fields: Mapping[str, str]) -> None:
 
 def _whole(path: Path) -> bool:
     planned = {entry.task for entry in read_plan(path / "plan")}
-    return planned <= read_markers(path / "shards").keys()
+    markers = read_markers(path / "shards")
+    return planned <= markers.keys() and not any(
+        shard_problems(path / "shards", task, markers[task], markers[task].get("fingerprint", ""))
+        for task in planned  # another's, which will run it again
+    )
