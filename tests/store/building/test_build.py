@@ -191,9 +191,12 @@ def test_a_copy_that_cannot_be_written_is_checked_when_it_is_opened(
     copy = store.path.with_name("copy")
     shutil.copytree(store.path, copy)
     read: list[Path] = []
-    monkeypatch.setattr(
-        "trimtab.store.checked.checksum", lambda file: read.append(file) or checksum(file)
-    )
+
+    def counting(file: Path) -> str:
+        read.append(file)
+        return checksum(file)
+
+    monkeypatch.setattr("trimtab.store.checked.checksum", counting)
     assert open_store(copy).content_hash == store.content_hash
     n_shards = len(list((copy / "shards").glob("*.activations.parquet")))
     assert len(read) == n_shards + 1  # and the catalog
