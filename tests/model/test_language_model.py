@@ -1,3 +1,5 @@
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,18 @@ def load(name: Path | str, **kwargs: Any) -> LanguageModel:
     return load_model(str(name), **{"dtype": "float32", "device": "cpu", **kwargs})
 
 
+@pytest.fixture
+def own_folder(folder: Path, tmp_path: Path) -> Path:
+    """A copy of `folder` that the test may change."""
+    return shutil.copytree(folder, tmp_path / "model")
+
+
+def configure(folder: Path, **changes: object) -> None:
+    """Change the model's `config.json`."""
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, **changes}))
+
+
 def test_a_folder_gives_the_model_that_was_saved_there(
     folder: Path, tiny_model: LanguageModel
 ) -> None:
@@ -47,7 +61,8 @@ def test_every_family_survives_the_way_through_a_folder(
     family_model.module.save_pretrained(tmp_path)
     family_model.tokenizer.save_pretrained(tmp_path)
     loaded = load(tmp_path)
-    assert loaded.fingerprint()["model_sha256"] == family_model.fingerprint()["model_sha256"]
+    for field in ("model_sha256", "model_config_sha256"):
+        assert loaded.fingerprint()[field] == family_model.fingerprint()[field]
     assert loaded.n_layers == 4
 
 
@@ -63,6 +78,42 @@ def test_one_weight_changes_the_models_hash_alone(folder: Path) -> None:
         key for key, value in before.fingerprint().items() if changed.fingerprint()[key] != value
     }
     assert different == {"model_sha256"}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("rms_norm_eps", 0.01),
+        ("hidden_act", "gelu"),
+        ("rope_parameters", {"rope_type": "default", "rope_theta": 7.0}),
+    ],
+)
+def test_what_the_weights_are_run_by_is_part_of_the_fingerprint(
+    own_folder: Path, name: str, value: object
+) -> None:
+    before = load(own_folder)
+    configure(own_folder, **{name: value})
+    after = load(own_folder)
+    assert not torch.equal(before.module(input_ids=IDS).logits, after.module(input_ids=IDS).logits)
+    assert {
+        key for key, value in before.fingerprint().items() if after.fingerprint()[key] != value
+    } == {"model_config_sha256"}
+
+
+def test_names_versions_and_ends_of_generation_are_not_part_of_it(own_folder: Path) -> None:
+    before = load(own_folder)
+    configure(
+        own_folder,
+        transformers_version="1.0",
+        architectures=["LlamaForCausalLM"],
+        dtype="float16",
+        use_cache=False,
+        eos_token_id=[2, 3],
+        pad_token_id=5,
+    )
+    after = load(own_folder)
+    assert torch.equal(before.module(input_ids=IDS).logits, after.module(input_ids=IDS).logits)
+    assert after.fingerprint() == before.fingerprint()
 
 
 def test_the_dtype_is_part_of_the_fingerprint(folder: Path) -> None:

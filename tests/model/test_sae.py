@@ -101,6 +101,21 @@ def test_the_fingerprint_heeds_every_weight(folder: Path, tiny_model: LanguageMo
     assert load(folder, tiny_model).fingerprint()["sae_sha256"] != before["sae_sha256"]
 
 
+def test_the_fingerprint_heeds_what_the_weights_are_run_by_and_not_where_they_lie(
+    folder: Path, tiny_model: LanguageModel
+) -> None:
+    before = load(folder, tiny_model)
+    configure(folder, sae_lens_version="6.54.11", device="meta", dtype="float16")
+    assert load(folder, tiny_model).fingerprint() == before.fingerprint()
+    configure(folder, apply_b_dec_to_input=False)
+    after = load(folder, tiny_model)
+    x = torch.randn(64, 16, generator=torch.Generator().manual_seed(1))
+    assert not torch.equal(before.encode(x) > 0, after.encode(x) > 0)
+    assert {
+        name for name, value in before.fingerprint().items() if after.fingerprint()[name] != value
+    } == {"sae_config_sha256"}
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [

@@ -3,8 +3,10 @@
 import json
 import shutil
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -744,6 +746,15 @@ def test_another_model_or_sae_than_the_stores_is_refused_by_name(
             weights[name].copy_(original)
     with pytest.raises(SelectionError, match="sae_sha256"):
         run(dense_store, "refusal", tmp_path / "v", model=tiny_model, sae=tiny_sae, progress=False)
+    model = replace(tiny_model, module=deepcopy(tiny_model.module))
+    model.module.config.rms_norm_eps = 0.5
+    with pytest.raises(SelectionError, match="SAE: model_config_sha256 differ"):
+        run(store, "refusal", tmp_path / "v", model=model, sae=tiny_sae, progress=False)
+    sae = replace(tiny_sae, module=deepcopy(tiny_sae.module))
+    config = SimpleNamespace(to_dict=lambda: {"apply_b_dec_to_input": False})
+    sae.module.cfg = config  # type: ignore[assignment]
+    with pytest.raises(SelectionError, match="SAE: sae_config_sha256 differ"):
+        run(store, "refusal", tmp_path / "v", model=tiny_model, sae=sae, progress=False)
 
 
 def test_the_search_sees_only_what_select_holds(

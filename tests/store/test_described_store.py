@@ -181,8 +181,28 @@ def test_a_damaged_copy_is_named_and_can_be_removed(
     (store.path / DESCRIPTIONS).write_bytes(b"PAR1 and nonsense")
     with pytest.raises(ModelError, match=r"descriptions\.parquet cannot be read.*or remove it"):
         open_store(store.path)
+    (found,) = store.verify()
+    assert "descriptions.parquet cannot be read" in found
     (store.path / DESCRIPTIONS).unlink()
     assert open_store(store.path).descriptions().is_empty()
+
+
+def test_a_copy_with_any_flipped_bit_is_refused_by_name_or_read(
+    make: Callable[..., Store], sae: SAE, descriptions: Make
+) -> None:
+    store = make()
+    set_descriptions(store.path, descriptions(sae.d_sae))
+    file = store.path / DESCRIPTIONS
+    sound = file.read_bytes()
+    refused = 0
+    for at in range(5, len(sound), len(sound) // 40):
+        file.write_bytes(sound[:at] + bytes([sound[at] ^ 1]) + sound[at + 1 :])
+        try:
+            assert open_store(store.path).descriptions().height == sae.d_sae
+        except ModelError as error:
+            assert str(file) in str(error)  # noqa: PT017 - some flips are harmless
+            refused += 1
+    assert refused > 5
 
 
 def test_a_store_without_sae_has_no_features_to_describe(

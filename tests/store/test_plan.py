@@ -1,3 +1,4 @@
+import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -81,6 +82,52 @@ def test_a_damaged_plan_is_refused(tmp_path: Path, make_pairs: Pairs) -> None:
     file.write_bytes(file.read_bytes().replace(b"refusal", b"revisal"))
     with pytest.raises(StoreError, match="damaged"):
         read_plan(tmp_path)
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+def test_a_plan_that_lost_a_file_is_refused(
+    tmp_path: Path, make_pairs: Pairs, small_tasks: None, lost: int
+) -> None:
+    for n in (2, 4, 6):
+        extend_plan(tmp_path, make_pairs(n))
+    plan_files(tmp_path)[lost].unlink()
+    with pytest.raises(StoreError, match=f"where file {lost:05d} should be: a file was lost"):
+        read_plan(tmp_path)
+
+
+def test_a_plan_that_lost_its_last_file_grows_only_to_what_has_run(
+    tmp_path: Path, make_pairs: Pairs, small_tasks: None
+) -> None:
+    extend_plan(tmp_path, make_pairs(3))
+    planned = extend_plan(tmp_path, make_pairs(6))
+    ran = by_task(planned)
+    files = plan_files(tmp_path)
+    files[-1].unlink()
+    with pytest.raises(StoreError, match="its last file was lost"):
+        extend_plan(tmp_path, make_pairs(8), ran)
+    assert plan_files(tmp_path) == files[:-1]
+    assert extend_plan(tmp_path, make_pairs(6), ran) == planned
+    assert plan_files(tmp_path) == files
+
+
+@pytest.mark.parametrize("index", [1, 3])
+def test_a_plan_whose_numbers_are_taken_twice_or_left_out_is_refused(
+    tmp_path: Path, make_pairs: Pairs, index: int
+) -> None:
+    extend_plan(tmp_path / "a", make_pairs(2))
+    data = (plan_files(extended(tmp_path / "b", make_pairs)))[1].read_bytes()
+    data = data.replace(b'{"index": 2', b'{"index": %d' % index)
+    name = f"00001-{hashlib.sha256(data).hexdigest()[:16]}.jsonl"
+    (tmp_path / "a" / name).write_bytes(data)
+    with pytest.raises(StoreError, match="does not follow from the files before it"):
+        read_plan(tmp_path / "a")
+
+
+def extended(folder: Path, make_pairs: Pairs) -> Path:
+    """A plan of two samples and, in its second file, a third."""
+    for n in (2, 3):
+        extend_plan(folder, make_pairs(n))
+    return folder
 
 
 def test_meta_that_is_no_json_is_refused(tmp_path: Path, make_pairs: Pairs) -> None:

@@ -55,11 +55,18 @@ def _interval(estimate: Mapping[str, Any]) -> str:
 
 
 def print_rows(rows: pl.DataFrame, as_json: bool, as_csv: bool) -> None:
-    """Print rows as a table, JSON or CSV; texts are shown as they are, never as markup."""
+    """Print rows as a table, JSON or CSV; texts are shown as they are, never as markup.
+
+    Raises `QueryError` where CSV has no form for a column, as it has none for lists.
+    """
     if as_json:
         typer.echo(json.dumps(rows.to_dicts(), ensure_ascii=False, default=str))
     elif as_csv:
-        typer.echo(rows.write_csv(), nl=False)
+        try:
+            text = rows.write_csv()
+        except pl.exceptions.PolarsError as error:
+            raise QueryError(f"CSV cannot hold these rows ({error}); --json can") from None
+        typer.echo(text, nl=False)
     else:
         from trimtab.model.features.descriptions import visible
 

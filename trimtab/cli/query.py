@@ -103,22 +103,25 @@ def sql(
     """Query a store, or an exported vector's tables, in a read-only sandbox."""
     if out is not None:
         check_writable(out)
-    from trimtab.store.reading.limits import limited_memory
-    from trimtab.store.reading.sandbox import count
+    from trimtab.store.reading.limits import limited_memory, limited_time
     from trimtab.store.reading.sandbox import query as run_query
 
     as_table = not (json_ or csv or out)
     most = max_rows or (SHOWN_ROWS if as_table else None)
-    with _opened(path) as connection, limited_memory():
-        rows = run_query(connection, query, max_rows=most)
-        more = count(connection, query) - rows.height if as_table and rows.height == most else 0
+    with _opened(path) as connection, limited_memory(), limited_time():
+        # One row more says whether there are more; to count them can take for ever.
+        found = run_query(connection, query, max_rows=most and most + 1)
+    rows = found[:most]
     if out is not None:
         write_rows(rows, out)
         typer.echo(f"{out}: {rows.height} rows")
         return
     print_rows(rows, json_, csv)
-    if more:
-        typer.echo(f"{more:,} more rows: --max-rows shows more, --out writes all to a file")
+    if as_table and rows.height < found.height:
+        typer.echo(
+            f"there are more than these {rows.height:,} rows:"
+            " --max-rows shows more, --out writes all to a file"
+        )
 
 
 @app.command(
@@ -153,15 +156,15 @@ def verify(
 
         found = problems(path)
     else:
-        from trimtab.store import open_store
+        from trimtab.store.store import open_store, verify_store
 
-        store = open_store(path)
-        found = store.verify()
+        found = verify_store(path)
         if recompute and not found:
             from trimtab.model.sae import load_sae
             from trimtab.store.checks.recompute import recompute as run_again
             from trimtab.store.origin import load_model_of
 
+            store = open_store(path)
             fields = store.fingerprint
             loaded = load_model_of(fields, model, dtype=fields["model_dtype"], device=device)
             sae = load_sae(fields["sae"], loaded)

@@ -20,7 +20,15 @@ from trimtab.model.families import family_of, find_layers
 from trimtab.model.hub import loading_errors
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+NO_RULES = {
+    "_name_or_path", "architectures", "transformers_version", "dtype", "id2label", "label2id",
+    "problem_type", "output_attentions", "output_hidden_states", "return_dict", "use_cache",
+    "initializer_range", "bos_token_id", "eos_token_id", "pad_token_id",
+}  # fmt: skip
+"""Of a model's configuration: its name and origin, how outputs are handed over, and where training
+and generation begin and end. The rest may change a number, and is hashed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,17 +73,19 @@ class LanguageModel:
 
     def fingerprint(self) -> dict[str, str]:
         """Everything about the model that changes a number: name, revision, dtype and hashes of
-        weights and text rules.
+        weights, configuration and text rules.
 
         Keys: `model`, `model_revision`, `model_sha256` (names and bytes of the state dict, so it
-            depends on the dtype), `tokenizer_sha256`, `chat_template_sha256`, `model_dtype`.
+            depends on the dtype), `model_config_sha256` (does not), `tokenizer_sha256`,
+            `chat_template_sha256`, `model_dtype`.
         """
         return {
             "model": self.name,
             "model_revision": self.revision,
             "model_sha256": self._weights_sha256,
-            "tokenizer_sha256": _sha256(_tokenizer_rules(self.tokenizer)),
-            "chat_template_sha256": _sha256(self.tokenizer.chat_template),
+            "model_config_sha256": json_sha256(_rules(self.module.config)),
+            "tokenizer_sha256": json_sha256(_tokenizer_rules(self.tokenizer)),
+            "chat_template_sha256": json_sha256(self.tokenizer.chat_template),
             "model_dtype": str(self.dtype).removeprefix("torch."),
         }
 
@@ -157,6 +167,11 @@ def weights_sha256(module: nn.Module) -> str:
     return digest.hexdigest()
 
 
+def json_sha256(value: object) -> str:
+    """SHA-256 of a value's JSON with sorted keys; what JSON does not know counts as its text."""
+    return sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+
+
 def _load(
     where: dict[str, Any], revision: str | None, dtype: torch.dtype, device_map: Any
 ) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase, str]":
@@ -214,5 +229,9 @@ def _tokenizer_rules(tokenizer: Any) -> object:
     return [{**rules, "truncation": None, "padding": None}, special]
 
 
-def _sha256(value: object) -> str:
-    return sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+def _rules(config: "PreTrainedConfig") -> dict[str, Any]:
+    """What the weights are run by: activation functions, epsilons, rotations, windows, caps."""
+    text = config.get_text_config()
+    rules = {name: value for name, value in text.to_dict().items() if name not in NO_RULES}
+    # some families have caps on attention that only some implementations heed
+    return {**rules, "attn_implementation": text._attn_implementation}

@@ -20,7 +20,7 @@ from trimtab.errors import ModelError
 from trimtab.model.default import default_sae_folder
 from trimtab.model.hook_points import HookPoint
 from trimtab.model.hub import loading_errors
-from trimtab.model.language_model import weights_sha256
+from trimtab.model.language_model import json_sha256, weights_sha256
 from trimtab.model.sae_checks import SaeModelWarning, check_config, make_linear
 
 if TYPE_CHECKING:
@@ -84,18 +84,27 @@ class SAE:
         """Everything about the SAE that changes a number.
 
         Keys: `sae`, `sae_hook_point`, `sae_sha256` (names and bytes of its state dict in the dtype
-        it runs in), `sae_dtype`.
+        it runs in), `sae_config_sha256` (what the weights are run by), `sae_dtype`.
         """
         return {
             "sae": self.spec,
             "sae_hook_point": str(self.hook_point),
             "sae_sha256": self._weights_sha256,
+            "sae_config_sha256": json_sha256(_rules(self.module)),
             "sae_dtype": str(self.dtype).removeprefix("torch."),
         }
 
     @cached_property
     def _weights_sha256(self) -> str:
         return weights_sha256(self.module)
+
+
+def _rules(module: nn.Module) -> dict[str, Any]:
+    """How `encode` runs the weights, as far as a module of sae_lens says it: architecture, k,
+    whether `b_dec` is taken from the input; not where it runs, nor how it was trained."""
+    cfg = getattr(module, "cfg", None)
+    rules = {} if cfg is None else cfg.to_dict()
+    return {k: rules[k] for k in rules.keys() - {"device", "dtype", "metadata"}}
 
 
 def load_sae(

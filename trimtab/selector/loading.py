@@ -9,7 +9,7 @@ from trimtab.store import Store
 from trimtab.store.origin import load_model_of
 
 SAME_TEXTS = ("model_revision", "tokenizer_sha256", "chat_template_sha256")
-SAME_NUMBERS = ("sae_sha256", "sae_hook_point")
+SAME_NUMBERS = ("model_config_sha256", "sae_sha256", "sae_config_sha256", "sae_hook_point")
 
 
 def load_for(

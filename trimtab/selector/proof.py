@@ -84,7 +84,8 @@ def measure_controls(
 def draws_as_good(minimal: Outcome, control: Outcome) -> dict[str, int | None]:
     """Return how many draws of a random control do at least what the exported vector does.
 
-    Of the behaviour rate None, where no question was asked. The interval of a difference is about the mean of the draws; this is about each of them.
+    Of the behaviour rate None, where no question was asked. The interval of a difference is about
+    the mean of the draws; this is about each of them.
     """
     as_often: int | None = None
     if minimal.shown.size:

@@ -2,7 +2,8 @@
 
 The plan is a list of files that only grows: a build writes one for the samples that the store does
 not know yet. Tasks are therefore the same after a crash, and what is left to do is the planned
-tasks less the committed ones. A file's name carries its own checksum.
+tasks less the committed ones. A file's name carries its number and its own checksum; that none is
+missing shows in the numbers, and of the last one in the shards, each of which is of a planned task.
 """
 
 import hashlib
@@ -39,10 +40,15 @@ class Planned:
 
 
 def read_plan(folder: Path) -> list[Planned]:
-    """Read all planned samples, by number. Raises `StoreError` where a file is damaged."""
+    """Read all planned samples, by number. Raises `StoreError` where a file is damaged or lost."""
     planned: dict[int, Planned] = {}
-    for path in plan_files(folder):
+    for number, path in enumerate(plan_files(folder)):
         data = path.read_bytes()
+        if path.name[:6] != f"{number:05d}-":
+            raise StoreError(
+                f"{folder} has {path.name} where file {number:05d} should be: a file was lost or"
+                " added. Put back a copy of the whole folder, or build into a new one"
+            )
         if path.stem.partition("-")[2] != _checksum(data):
             raise StoreError(
                 f"{path} is damaged: its content no longer fits its name."
@@ -50,15 +56,37 @@ def read_plan(folder: Path) -> list[Planned]:
             )
         for line in data.splitlines():
             entry = _parse(json.loads(line), path)
+            if entry.index > len(planned) or (
+                entry.index in planned
+                and (planned[entry.index].key, planned[entry.index].task) != (entry.key, entry.task)
+            ):
+                raise StoreError(
+                    f"{path} does not follow from the files before it: sample {entry.index} is"
+                    f" {'another there' if entry.index in planned else 'not the next one'}."
+                    " Put back a copy of the whole folder, or build into a new one"
+                )
             planned[entry.index] = entry  # a later file may amend group and meta
-    return [planned[index] for index in sorted(planned)]
+    return list(planned.values())
 
 
-def extend_plan(folder: Path, samples: Iterable[Sample]) -> list[Planned]:
+def check_planned(folder: Path, planned: Iterable[Planned], tasks: Iterable[str]) -> None:
+    """Raise `StoreError` where a task that has run is not planned: the plan's last file is lost."""
+    lost = sorted(set(tasks) - {entry.task for entry in planned})
+    if lost:
+        raise StoreError(
+            f"{folder} does not plan the task {lost[0]}, which has run: its last file was lost."
+            " Put back a copy of it, build the same samples again, or build into a new folder"
+        )
+
+
+def extend_plan(
+    folder: Path, samples: Iterable[Sample], tasks: Iterable[str] = ()
+) -> list[Planned]:
     """Add the samples that the plan does not hold yet, and return the whole plan.
 
     A known sample whose group or meta changed is amended; nothing of it runs again.
-    Raises `StoreError` where an id stands for two different samples.
+    Raises `StoreError` where an id stands for two different samples, or one of `tasks`, those that
+    have run, is not in what would be the plan; it is left as it was.
     """
     known = {entry.key: entry for entry in read_plan(folder)}
     first = len(known)
@@ -77,11 +105,13 @@ def extend_plan(folder: Path, samples: Iterable[Sample]) -> list[Planned]:
         elif key in known and (old.group, dict(old.meta)) != (sample.group, dict(sample.meta)):
             amended[key] = Planned(known[key].index, known[key].task, sample)
     entries = [*amended.values(), *_tasks(list(fresh.values()), first)]
+    whole = list((known | {entry.key: entry for entry in entries}).values())
+    check_planned(folder, whole, tasks)
     if entries:
         data = b"".join(_line(entry) for entry in entries)
         number = len(plan_files(folder))
         write_atomically(folder / f"{number:05d}-{_checksum(data)}.jsonl", data)
-    return sorted((known | {e.key: e for e in entries}).values(), key=lambda entry: entry.index)
+    return whole
 
 
 def plan_files(folder: Path) -> list[Path]:

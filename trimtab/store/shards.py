@@ -15,6 +15,7 @@ from typing import Any
 
 import polars as pl
 
+from trimtab.store.checked import checksum, checksums
 from trimtab.store.files import READ_ONLY, remove_temporaries, write_atomically
 
 ROW_ORDER = {
@@ -49,13 +50,13 @@ def write_shard(
             metadata={"trimtab_fingerprint": str(facts["fingerprint"]), "trimtab_task": task},
         )
         data = buffer.getvalue()
-        checksum = hashlib.sha256(data).hexdigest()
-        file = f"{task}.{checksum[:8]}.{name}.parquet"
+        sha256 = hashlib.sha256(data).hexdigest()
+        file = f"{task}.{sha256[:8]}.{name}.parquet"
         write_atomically(folder / file, data, mode=READ_ONLY)
         files[name] = {
             "file": file,
             "bytes": len(data),
-            "sha256": checksum,
+            "sha256": sha256,
             "rows": table.height,
         }
     marker = {"task": task, **facts, "files": files}
@@ -75,6 +76,20 @@ def shard_problems(folder: Path, task: str, marker: Marker, fingerprint: str) ->
     if marker.get("fingerprint") != fingerprint:
         return [f"{folder / task}.json belongs to the fingerprint {marker.get('fingerprint')}"]
     return [problem for record in marker["files"].values() for problem in _check(folder, record)]
+
+
+def unlike_their_names(store: Path, files: Iterable[str]) -> list[str]:
+    """Names of those files, below `shards`, that are missing or not what their names say.
+
+    What no process has read since it was last changed is read; `shard_problems` reads every byte.
+    """
+    names = {f"shards/{file}": file for file in files}
+    found = checksums(store, names)
+    return [
+        file
+        for name, file in names.items()
+        if name not in found or file.split(".")[1] != found[name][:8]
+    ]
 
 
 def shard_files(folder: Path, markers: Iterable[Marker], table: str) -> list[str]:
@@ -129,8 +144,5 @@ def _check(folder: Path, record: Mapping[str, Any]) -> Iterator[str]:
         yield f"{path} is missing"
     elif path.stat().st_size != record["bytes"]:
         yield f"{path} has {path.stat().st_size} bytes, {record['bytes']} were written"
-    else:
-        with path.open("rb") as file:
-            checksum = hashlib.file_digest(file, "sha256").hexdigest()
-        if checksum != record["sha256"]:
-            yield f"{path} was changed since it was written (checksum)"
+    elif checksum(path) != record["sha256"]:
+        yield f"{path} was changed since it was written (checksum)"

@@ -4,6 +4,7 @@ import io
 import json
 import weakref
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,15 +14,16 @@ import polars as pl
 from trimtab.errors import StoreError
 from trimtab.model.features.descriptions import check_descriptions, write_descriptions
 from trimtab.pairs.sample import Sample
-from trimtab.store.catalog.catalog import DESCRIPTIONS, build_catalog
+from trimtab.store.catalog.catalog import CATALOG, DESCRIPTIONS, build_catalog, read_seals
+from trimtab.store.checked import checksum, checksums
 from trimtab.store.checks.verify import problems
 from trimtab.store.files import building, write_atomically
 from trimtab.store.fingerprint import FORMAT, digest
-from trimtab.store.plan import plan_files, read_plan
+from trimtab.store.plan import check_planned, plan_files, read_plan
 from trimtab.store.reading.matrices import Differences, Pooling, Source, blocks, matrix
 from trimtab.store.reading.sandbox import Parameters, query
 from trimtab.store.reading.views import catalog_content, open_catalog
-from trimtab.store.shards import content_hash, read_markers
+from trimtab.store.shards import content_hash, read_markers, shard_problems
 
 HEADER = "store.json"
 
@@ -49,7 +51,11 @@ class Store:
     def sql(
         self, sql: str, params: Parameters | None = None, *, max_rows: int | None = None
     ) -> pl.DataFrame:
-        """Run one SELECT over the views; `SHOW TABLES` names them. Raises `QueryError`."""
+        """Run one SELECT over the views; `SHOW TABLES` names them. Raises `QueryError`.
+
+        It is stopped after two minutes, but not inside a single call of a function, and what such a
+        call makes in memory is not bounded here: see `trimtab.store.reading.sandbox.query`.
+        """
         return query(self.catalog, sql, params, max_rows=max_rows)
 
     def behaviors(self) -> list[str]:
@@ -183,10 +189,22 @@ def read_header(path: Path) -> dict[str, str] | None:
     if not header.is_file():
         return None
     try:
-        fields: dict[str, str] = json.loads(header.read_bytes())["fingerprint"]
-    except (ValueError, KeyError, TypeError):
-        raise StoreError(f"{header} is damaged; put back a copy, or build anew") from None
+        content = json.loads(header.read_bytes())
+        fields: dict[str, str] = content["fingerprint"]
+        sound = fields.get("store_format") != FORMAT or content["fingerprint_id"] == digest(fields)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        sound = False
+    if not sound:
+        raise StoreError(f"{header} is damaged; put back a copy, or build anew")
     return fields
+
+
+def verify_store(path: Path) -> list[str]:
+    """Check the store at `path` as `Store.verify` does, even one that is too damaged to be opened.
+
+    Raises `StoreError` where there is no store, or none of this version.
+    """
+    return list(problems(path, _fields(path)))
 
 
 def open_store(path: str | Path) -> Store:
@@ -199,6 +217,25 @@ def open_store(path: str | Path) -> Store:
         StoreError: there is no store, it is damaged, or its first build has not got far enough.
     """
     path = Path(path)
+    fields = _fields(path)
+    content = _content(path, checksums(path, [CATALOG]).get(CATALOG))
+    if content != current_content(path):
+        with ExitStack() as held:
+            try:
+                held.enter_context(building(path))
+            except StoreError as error:
+                if content is None:
+                    raise StoreError(
+                        f"{path / CATALOG} is missing or damaged, and opening the store cannot"
+                        f" build it now: {error}"
+                    ) from None
+            else:
+                refresh_catalog(path, fields)
+    catalog = open_catalog(path, fields)
+    return Store(path, fields, query(catalog, "SELECT content FROM data.build").item(), catalog)
+
+
+def _fields(path: Path) -> dict[str, str]:
     fields = read_header(path)
     if fields is None:
         raise StoreError(f"{path} is no store: it has no {HEADER}. Build one there first")
@@ -207,16 +244,7 @@ def open_store(path: str | Path) -> Store:
             f"{path} is a store of format {fields.get('store_format')}, and this version of trimtab"
             f" reads format {FORMAT}; build it anew, into another folder"
         )
-    content = catalog_content(path)
-    if content != current_content(path):
-        try:
-            with building(path):
-                refresh_catalog(path, fields)
-        except StoreError:
-            if content is None:
-                raise
-    catalog = open_catalog(path, fields)
-    return Store(path, fields, query(catalog, "SELECT content FROM data.build").item(), catalog)
+    return fields
 
 
 def set_descriptions(path: str | Path, table: pl.DataFrame) -> Store:
@@ -243,9 +271,26 @@ def current_content(path: Path) -> str:
 
 
 def refresh_catalog(path: Path, fields: dict[str, str]) -> None:
-    """Build the catalog anew where it is not that of plan and shards. Hold the lock."""
+    """Build the catalog anew where it is not that of plan and shards, byte for byte. Hold the lock.
+
+    Raises `StoreError` where the plan or a shard is not as it was written: a catalog of them would
+    outlive them, since it follows the checksums that they should have.
+    """
     content = current_content(path)
-    if catalog_content(path) != content:
+    catalog = path / CATALOG
+    if _content(path, checksum(catalog) if catalog.is_file() else None) != content:
         plan = read_plan(path / "plan")
         markers = read_markers(path / "shards")
+        check_planned(path / "plan", plan, markers)
+        for task, marker in markers.items():
+            for problem in shard_problems(path / "shards", task, marker, digest(fields)):
+                raise StoreError(
+                    f"{problem}; put back a copy of it, or run the same build again, which"
+                    " recomputes it"
+                )
         build_catalog(path, fields, digest(fields), plan, markers, content)
+
+
+def _content(path: Path, sha256: str | None) -> str | None:
+    """Content hash of a catalog with that checksum; None where no such catalog was built."""
+    return catalog_content(path) if sha256 in read_seals(path) else None

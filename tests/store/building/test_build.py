@@ -1,11 +1,15 @@
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
+from typer.testing import CliRunner
 
+from trimtab.cli import app
 from trimtab.errors import ModelError, StoreError
 from trimtab.model.hook_points import HookPoint
 from trimtab.model.language_model import LanguageModel
@@ -14,6 +18,8 @@ from trimtab.pairs.sample import Sample
 from trimtab.store import Store, build, files, open_store, shards
 from trimtab.store.building.batches import Tokenised
 from trimtab.store.building.capture import capture
+from trimtab.store.catalog.catalog import CATALOG
+from trimtab.store.checked import CHECKED, checksum
 from trimtab.store.files import commit
 
 Pairs = Callable[..., list[Sample]]
@@ -46,7 +52,7 @@ def test_a_build_cut_at_any_commit_resumes_to_the_same_content(
     expected = built(make_pairs(4), "expected")
     n_tasks = len(shards.read_markers(expected.path / "shards"))
     assert n_tasks > 1
-    commits = 2 + 5 * n_tasks + 1  # header and plan, four tables and a marker each, catalog
+    commits = 2 + 5 * n_tasks + 2  # header, plan, four tables and a marker each, seal, catalog
     for n in range(commits):
         with pytest.MonkeyPatch.context() as patch:
             cut_power_at(n, patch)
@@ -107,9 +113,132 @@ def test_a_damaged_shard_is_found_by_verify_and_recomputed_by_a_build(
     found = store.verify()
     assert found
     assert path.name.split(".")[0] in found[0]
+    with pytest.raises(StoreError, match=f"{path.name.split('.')[0]}.*run the same build again"):
+        open_store(store.path).sql("SELECT sum(value) FROM activations")
+    result = CliRunner().invoke(app, ["verify", str(store.path)])
+    assert result.exit_code == 1
+    assert path.name.split(".")[0] in result.stdout
     mended = built(make_pairs(6))
     assert mended.verify() == []
     assert mended.content_hash == store.content_hash
+
+
+def test_a_bit_that_flipped_in_a_shard_never_stays_in_the_catalog(
+    built: Build, make_pairs: Pairs
+) -> None:
+    """Other numbers, committed as if they were those that the marker names."""
+    store = built(make_pairs(6))
+    path = min((store.path / "shards").glob("*.residuals.parquet"))
+    table = pl.read_parquet(path)
+    residuals = store.sql("FROM residuals ORDER BY ALL")
+    path.chmod(0o644)
+    table.with_columns(pl.col("mean").arr.eval(pl.element() * 2)).write_parquet(path)
+    assert open_store(store.path).sql("FROM residuals ORDER BY ALL").equals(residuals)
+    (store.path / CATALOG).unlink()
+    with pytest.raises(StoreError, match=rf"{path.name} .*run the same build again"):
+        open_store(store.path)
+    mended = built(make_pairs(6))
+    assert mended.verify() == []
+    assert mended.sql("FROM residuals ORDER BY ALL").equals(residuals)
+
+
+def test_a_catalog_goes_with_the_first_shard_that_is_discarded(
+    built: Build, make_pairs: Pairs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may have been built from that shard, and a crash may come before the next catalog."""
+    store = built(make_pairs(6))
+    path = min((store.path / "shards").glob("*.tokens.parquet"))
+    path.chmod(0o644)
+    path.write_bytes(b"other")
+
+    def cut(*_: object) -> None:
+        raise PowerCut
+
+    with monkeypatch.context() as patch:
+        patch.setattr("trimtab.store.building.worker.capture", cut)
+        with pytest.raises(PowerCut):
+            built(make_pairs(6))
+    assert not (store.path / CATALOG).exists()
+    assert built(make_pairs(6)).verify() == []
+
+
+@pytest.mark.parametrize("where", [0.2, 0.5, 0.8])
+def test_a_damaged_catalog_is_built_anew(built: Build, make_pairs: Pairs, where: float) -> None:
+    store = built(make_pairs(3))
+    rows = store.sql("FROM pooled ORDER BY ALL")
+    sound = (store.path / CATALOG).read_bytes()
+    data = bytearray(sound)
+    data[int(len(data) * where)] ^= 1
+    for mend in (open_store, lambda _: built(make_pairs(3))):
+        (store.path / CATALOG).write_bytes(data)
+        (found,) = store.verify()
+        assert "catalog.duckdb was changed since it was built" in found
+        mended = mend(store.path)
+        assert mended.verify() == []
+        assert mended.sql("FROM pooled ORDER BY ALL").equals(rows)
+
+
+def test_a_copy_that_cannot_be_written_is_checked_when_it_is_opened(
+    built: Build, make_pairs: Pairs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = built(make_pairs(3))
+    (store.path / CHECKED).unlink()
+
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr("trimtab.store.checked.write_atomically", refused)
+    copy = store.path.with_name("copy")
+    shutil.copytree(store.path, copy)
+    read: list[Path] = []
+
+    def counting(file: Path) -> str:
+        read.append(file)
+        return checksum(file)
+
+    monkeypatch.setattr("trimtab.store.checked.checksum", counting)
+    assert open_store(copy).content_hash == store.content_hash
+    n_shards = len(list((copy / "shards").glob("*.activations.parquet")))
+    assert len(read) == n_shards + 1  # and the catalog
+    open_store(copy)
+    assert len(read) == n_shards + 1
+    path = min((copy / "shards").glob("*.activations.parquet"))
+    path.chmod(0o644)
+    path.write_bytes(path.read_bytes()[:-1] + b"!")
+    with pytest.raises(StoreError, match="was changed since it was written"):
+        open_store(copy)
+
+
+def test_a_store_without_catalog_that_cannot_be_locked_says_what_it_lacks(
+    built: Build, make_pairs: Pairs
+) -> None:
+    store = built(make_pairs(2))
+    (store.path / CATALOG).unlink()
+    (store.path / ".lock").unlink()
+    (store.path / ".lock").mkdir()  # as good as a folder without leave to write
+    with pytest.raises(StoreError, match=r"catalog\.duckdb is missing or damaged.*cannot be writ"):
+        open_store(store.path)
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+def test_a_lost_plan_file_costs_no_shard_and_mixes_no_samples(
+    built: Build, make_pairs: Pairs, lost: int
+) -> None:
+    built(make_pairs(3))
+    store = built(make_pairs(6))
+    files = sorted((store.path / "plan").iterdir())
+    content = files[lost].read_bytes()
+    shard_names = sorted((store.path / "shards").iterdir())
+    files[lost].unlink()
+    (found,) = store.verify()
+    assert "lost" in found
+    with pytest.raises(StoreError, match="lost"):
+        open_store(store.path)
+    with pytest.raises(StoreError, match="lost"):
+        built(make_pairs(8))
+    assert sorted((store.path / "shards").iterdir()) == shard_names
+    files[lost].write_bytes(content)
+    assert open_store(store.path).content_hash == store.content_hash
 
 
 def test_other_settings_are_refused_with_the_fields_that_differ(

@@ -21,25 +21,16 @@ from trimtab.pairs.sample import Sample
 from trimtab.store import Store, build, build_many, open_store
 from trimtab.store.building.batches import Settings
 from trimtab.store.building.engines.job import job_of, start_worker
-from trimtab.store.building.engines.rank import launched_rank, parse_rank
+from trimtab.store.building.engines.rank import launched_rank, own_device, parse_rank
 from trimtab.store.building.engines.ray import _share
 from trimtab.store.building.targets import Target
+from trimtab.store.files import building as lock
+from trimtab.store.files import without_workers, working
 from trimtab.store.shards import read_markers
 
 Pairs = Callable[..., list[Sample]]
 
 POINT = "blocks.1.hook_resid_post"
-
-
-@pytest.fixture(scope="module")
-def saved_model(
-    tmp_path_factory: pytest.TempPathFactory, tiny_model: LanguageModel
-) -> LanguageModel:
-    """A model that other processes can load by its name, a folder."""
-    folder = tmp_path_factory.mktemp("model")
-    tiny_model.module.save_pretrained(folder)
-    tiny_model.tokenizer.save_pretrained(folder)
-    return load_model(str(folder), dtype="float32", device="cpu")
 
 
 @dataclass
@@ -61,10 +52,10 @@ class Building:
             **options,
         )
 
-    def run_rank(self, name: str, rank: tuple[int, int]) -> dict[Path, Store]:
+    def run_rank(self, name: str, rank: tuple[int, int], **options: Any) -> dict[Path, Store]:
         model = load_model(self.model.name, dtype="float32", device="cpu")  # as every process does
         return build_many(
-            {self.folder / name: POINT}, self.samples, model, rank=rank, progress=False
+            {self.folder / name: POINT}, self.samples, model, rank=rank, progress=False, **options
         )
 
 
@@ -161,6 +152,43 @@ def test_ranks_at_once_and_racing_on_the_same_tasks_do_no_harm(building: Buildin
     assert store.verify() == []
 
 
+def test_ranks_of_other_settings_are_refused_while_a_rank_is_at_work(building: Building) -> None:
+    path = building.folder / "ranks"
+    building.run("ranks")
+    for marker in (path / "shards").glob("*.json"):
+        marker.unlink()
+    with working(path), pytest.raises(StoreError, match="max_tokens: the store has 1024, you ask"):
+        building.run_rank("ranks", (1, 2), max_tokens=50)
+    assert building.run_rank("ranks", (1, 2), max_tokens=50) == {}  # nobody is bound any more
+
+
+def test_a_rank_is_at_work_before_another_may_plan(
+    building: Building, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = building.folder / "ranks"
+    seen: list[bool] = []
+
+    def plan(*arguments: Any, **options: Any) -> None:
+        with lock(path), without_workers(path) as alone:
+            seen.append(alone)
+
+    monkeypatch.setattr("trimtab.store.building.passes.run_pass", plan)
+    building.run_rank("ranks", (0, 2))
+    assert seen == [False]
+
+
+def test_shards_of_another_fingerprint_make_no_catalog(building: Building) -> None:
+    building.run_rank("ranks", (0, 2))
+    path = building.folder / "ranks"
+    marker = min((path / "shards").glob("*.json"))
+    marker.write_text(json.dumps({**json.loads(marker.read_bytes()), "fingerprint": "another"}))
+    with pytest.raises(StoreError, match=rf"{marker.name} belongs to the fingerprint another"):
+        building.run_rank("ranks", (1, 2))
+    assert not (path / "catalog.duckdb").exists()
+    (store,) = building.run_rank("ranks", (0, 2)).values()
+    assert store.verify() == []
+
+
 def test_a_rank_mends_its_own_share(building: Building) -> None:
     for rank in range(2):
         building.run_rank("ranks", (rank, 2))
@@ -186,12 +214,19 @@ def test_a_worker_with_another_model_refuses(
         start_worker(job, device="cpu")
 
 
+def array_job(element: int, first: int, last: int, *, count: int, step: int = 1) -> dict[str, str]:
+    """What SLURM tells an element of an array job."""
+    numbers = {"ID": element, "MIN": first, "MAX": last, "COUNT": count, "STEP": step}
+    return {f"SLURM_ARRAY_TASK_{name}": str(number) for name, number in numbers.items()}
+
+
 @pytest.mark.parametrize(
     ("environment", "expected"),
     [
         ({"RANK": "3", "WORLD_SIZE": "8", "SLURM_PROCID": "1", "SLURM_NTASKS": "2"}, (3, 8)),
         ({"SLURM_PROCID": "1", "SLURM_NTASKS": "4"}, (1, 4)),
         ({"SLURM_ARRAY_TASK_ID": "5", "SLURM_ARRAY_TASK_COUNT": "6"}, (5, 6)),
+        (array_job(8, 0, 12, count=4, step=4), (2, 4)),  # --array=0-15:4
         (
             {
                 "SLURM_ARRAY_TASK_ID": "7",
@@ -209,6 +244,36 @@ def test_a_launchers_rank_is_read_from_its_variables(
     environment: dict[str, str], expected: tuple[int, int]
 ) -> None:
     assert launched_rank(environment) == expected
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"RANK": "5", "WORLD_SIZE": "2"},
+        {"RANK": "2", "WORLD_SIZE": "2"},
+        {"RANK": "-1", "WORLD_SIZE": "2"},
+        {"RANK": "0", "WORLD_SIZE": "0"},
+        {"RANK": "x", "WORLD_SIZE": "2"},
+        {"RANK": "", "WORLD_SIZE": "2"},
+        {"SLURM_PROCID": "4", "SLURM_NTASKS": "4"},
+        array_job(7, 3, 7, count=2),  # --array=3,7
+        array_job(3, 3, 7, count=2),
+        array_job(0, 0, 3, count=3),  # --array=0,1,3
+        array_job(0, 0, 4, count=2, step=0),
+        array_job(9, 0, 7, count=8),
+        {**array_job(0, 0, 1, count=2), "SLURM_PROCID": "2", "SLURM_NTASKS": "2"},
+    ],
+)
+def test_a_launchers_rank_that_leaves_tasks_to_nobody_is_refused(
+    environment: dict[str, str],
+) -> None:
+    with pytest.raises(StoreError, match="--rank i/n"):
+        launched_rank(environment)
+
+
+def test_a_device_that_is_no_number_is_refused() -> None:
+    with pytest.raises(StoreError, match="LOCAL_RANK is 'first' and no number"):
+        own_device({"LOCAL_RANK": "first"})
 
 
 def test_a_rank_that_is_none_is_refused() -> None:

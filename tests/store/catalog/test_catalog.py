@@ -1,3 +1,4 @@
+import json
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -62,7 +63,7 @@ def test_a_catalog_of_another_layout_is_built_anew(
     built: Build, make_pairs: Pairs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = built(make_pairs(3))
-    for module in ("catalog", "views"):
+    for module in ("catalog.catalog", "reading.views"):
         monkeypatch.setattr(f"trimtab.store.{module}.LAYOUT", 1000)
     assert any("missing or unreadable" in problem for problem in store.verify())
     assert open_store(store.path).sql("SELECT layout FROM data.build").item() == 1000
@@ -74,6 +75,16 @@ def test_a_store_of_another_format_is_refused(built: Build, make_pairs: Pairs) -
     text = header.read_text()
     header.write_text(text.replace(f'"store_format": "{FORMAT}"', '"store_format": "1"'))
     with pytest.raises(StoreError, match=r"is a store of format 1.*build it anew"):
+        open_store(store.path)
+
+
+def test_a_header_that_lacks_a_field_is_refused(built: Build, make_pairs: Pairs) -> None:
+    store = built(make_pairs(2))
+    header = store.path / "store.json"
+    content = json.loads(header.read_text())
+    del content["fingerprint"]["value_dtype"]
+    header.write_text(json.dumps(content))
+    with pytest.raises(StoreError, match=r"store\.json is damaged"):
         open_store(store.path)
 
 

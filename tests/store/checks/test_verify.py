@@ -1,3 +1,4 @@
+import json
 from collections.abc import Callable
 from contextlib import closing
 
@@ -8,7 +9,8 @@ import pytest
 from trimtab.errors import StoreError
 from trimtab.pairs.sample import Sample
 from trimtab.store import Store, open_store
-from trimtab.store.catalog.catalog import CATALOG
+from trimtab.store.catalog.catalog import CATALOG, SEALS
+from trimtab.store.checked import checksum
 from trimtab.store.shards import read_markers, write_shard
 
 Pairs = Callable[..., list[Sample]]
@@ -47,7 +49,33 @@ def test_a_catalog_that_is_not_of_the_shards_is_found(
     store.catalog.close()  # one process must not write what it reads
     with closing(duckdb.connect(store.path / CATALOG)) as connection:
         connection.execute(change)
+    (found,) = store.verify()
+    assert "was changed since it was built" in found
+    (store.path / SEALS).write_text(json.dumps([checksum(store.path / CATALOG)]))
     assert any(complaint in problem for problem in store.verify())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE residuals SET mean = [x * 1.01 FOR x IN mean::FLOAT[]]::FLOAT[16] WHERE rowid = 1",
+        "UPDATE contrast SET auc = 1 - auc",
+        "UPDATE tokens SET text = 'other' WHERE rowid = 1",
+    ],
+)
+def test_numbers_of_a_catalog_that_could_be_are_found_and_mended_if_they_are_not_the_shards(
+    built: Build, make_pairs: Pairs, change: str
+) -> None:
+    store = built(make_pairs(3))
+    store.catalog.close()
+    table = change.split()[1]
+    with closing(duckdb.connect(store.path / CATALOG)) as connection:
+        before = connection.sql(f"FROM {table}").pl()
+        connection.execute(change)
+    (found,) = store.verify()
+    assert "catalog.duckdb was changed since it was built" in found
+    assert built(make_pairs(3)).verify() == []
+    assert open_store(store.path).sql(f"FROM data.{table}").equals(before)
 
 
 @pytest.mark.parametrize(
@@ -109,6 +137,12 @@ def test_a_damaged_plan_is_found(built: Build, make_pairs: Pairs) -> None:
     (path,) = (store.path / "plan").iterdir()
     path.write_bytes(path.read_bytes() + b"\n")
     assert any("damaged" in problem for problem in store.verify())
+
+
+def test_a_store_of_negative_activations_is_sound(built: Build, make_pairs: Pairs) -> None:
+    store = built(make_pairs(3))
+    commit_changed(store, {"value": -3e6})
+    assert open_store(store.path).verify() == []
 
 
 def test_a_changed_header_is_found(built: Build, make_pairs: Pairs) -> None:

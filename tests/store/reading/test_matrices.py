@@ -169,6 +169,13 @@ def test_where_not_everything_fits_the_features_that_fire_do(
     assert torch.equal(asked.features, expected)
     with pytest.raises(StoreError, match=f"features \\[{silent}\\] are not among"):
         some.select([silent])
+    some = store.matrix("tone")
+    cache.set_budget("cpu", 3 * ROW)  # now everything fits beside it
+    assert store.matrix("tone") is some
+    grown = store.matrix("tone", features=[silent, firing[0]])
+    assert grown.features is not None
+    assert torch.equal(grown.features, full.features[:, [silent, firing[0]]])
+    assert list(store.matrix("tone").feature_ids) == list(range(48))
 
 
 @pytest.mark.parametrize("behavior", ["refusal", "tone"])

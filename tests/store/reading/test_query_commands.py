@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -56,11 +58,49 @@ def test_a_file_that_exists_or_has_no_known_suffix_is_refused(store: Store, tmp_
 def test_a_table_says_how_many_rows_it_leaves_out(store: Store) -> None:
     height = store.sql(QUERY).height
     cut = invoke("sql", store.path, QUERY, "--max-rows", 5).stdout
-    assert f"{height - 5:,} more rows" in cut
+    assert "more than these 5 rows" in cut
+    assert cut.count("pair-0") == 5
     whole = invoke("sql", store.path, "SELECT sample_id FROM samples", "--max-rows", 12).stdout
-    assert "more rows" not in whole
+    assert "more than" not in whole
     rows = json.loads(invoke("sql", store.path, QUERY, "--json").stdout)
     assert len(rows) == height  # nothing is cut where nobody is told
+
+
+def test_a_table_of_endless_rows_shows_the_first(store: Store) -> None:
+    endless = "SELECT hash(i) FROM range(100000000000) t(i)"
+    result = invoke("sql", store.path, endless, "--max-rows", 3)
+    assert result.exit_code == 0, result.output
+    assert "more than these 3 rows" in result.stdout
+
+
+def test_what_has_no_form_ends_in_one_line(store: Store) -> None:
+    for sql, way_out in (
+        ("SELECT INTERVAL 1 DAY", "::VARCHAR"),
+        ("SELECT [union_value(a := 1)]", "::VARCHAR"),
+        ("SELECT top_tokens FROM features", "--json can"),
+    ):
+        result = invoke("sql", store.path, sql, "--csv")
+        assert result.exit_code == 1
+        assert result.stderr.startswith("trimtab: ")
+        assert way_out in result.stderr
+
+
+def test_a_call_that_cannot_be_interrupted_ends_with_the_process(store: Store) -> None:
+    program = """
+import sys
+from functools import partial
+from trimtab.cli import app
+from trimtab.store.reading import limits
+limits.limited_time = partial(limits.limited_time, 2)
+app(["sql", sys.argv[1], "SELECT len(list_sort(range(20000000)))"])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program, store.path], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1, done
+    assert done.stderr.startswith("trimtab: the query was ended after 2 seconds")
+    assert done.stderr.count("\n") == 1
+    assert not done.stdout
 
 
 def test_info_counts_for_scripts(store: Store) -> None:

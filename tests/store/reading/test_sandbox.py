@@ -12,7 +12,8 @@ import pytest
 from trimtab.errors import QueryError
 from trimtab.pairs.sample import Sample
 from trimtab.store import Store, query, tables
-from trimtab.store.reading.sandbox import count, enclosed
+from trimtab.store.catalog.catalog import CATALOG, DESCRIPTIONS
+from trimtab.store.reading.sandbox import enclosed
 
 Connection = duckdb.DuckDBPyConnection
 
@@ -76,11 +77,73 @@ def test_selects_with_parameters_run(sandbox: Connection) -> None:
     assert query(sandbox, "DESCRIBE t").height == 2
 
 
-def test_rows_are_counted_without_being_fetched(sandbox: Connection) -> None:
-    assert count(sandbox, "SELECT i FROM t WHERE f = ?  -- a comment", [3]) == 143
-    assert count(sandbox, "SHOW TABLES;") == 2
-    with pytest.raises(QueryError, match="only SELECT"):
-        count(sandbox, "DROP TABLE t")
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT 1;",
+        "SELECT 1 -- one; two",
+        "SELECT 1; -- one; two",
+        "; SELECT 1 /* a; /* b; */ */ ;;",
+        '-- é;\nSELECT 1 AS "é;" ; -- é;\n',
+    ],
+)
+def test_semicolons_and_comments_do_no_harm(sandbox: Connection, sql: str) -> None:
+    assert query(sandbox, sql).item() == 1
+    assert query(sandbox, sql, max_rows=5).item() == 1
+
+
+def test_semicolons_in_texts_stay(sandbox: Connection) -> None:
+    sql = "SELECT 'é;' || $$;$$ || $a$;--$a$ || e'\\';' || ? ;"
+    assert query(sandbox, sql, [";"]).item() == "é;;;--';;"
+
+
+def test_columns_of_one_name_are_numbered(sandbox: Connection) -> None:
+    assert query(sandbox, "SELECT i, f, i FROM t").columns == ["i", "f", "i_1"]
+
+
+def test_rows_come_in_the_order_asked_for(sandbox: Connection) -> None:
+    sql = "SELECT hash(i) AS h FROM range(500000) t(i) ORDER BY h"
+    rows = query(sandbox, sql)["h"]
+    assert rows.len() == 500_000
+    assert rows.is_sorted()
+    assert query(sandbox, f"{sql} DESC")["h"].is_sorted(descending=True)
+
+
+@pytest.mark.parametrize(
+    ("sql", "place"),
+    [
+        ("SELECT 'a'::INTEGER", "LINE 1: SELECT 'a'::INTEGER\n                  ^"),
+        ("SELECT\n 'a'::INTEGER;", "LINE 2:  'a'::INTEGER \n            ^"),
+        ("SELECT 1 +", "LINE 1: SELECT 1 +\n"),
+    ],
+)
+def test_a_mistake_is_shown_where_it_was_written(sandbox: Connection, sql: str, place: str) -> None:
+    with pytest.raises(QueryError) as raised:
+        query(sandbox, sql)
+    assert place in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("sql", "kind"),
+    [
+        ("SELECT INTERVAL 1 DAY AS x", "INTERVAL"),
+        ("SELECT [{a: INTERVAL 1 DAY}] AS x", r"STRUCT\(a INTERVAL\)\[\]"),
+        ("SELECT union_value(a := 1) AS x", r"UNION\(a INTEGER\)"),
+        ("SELECT MAP {'a': union_value(a := 1)} AS x", r"MAP\(VARCHAR, UNION\(a INTEGER\)\)"),
+    ],
+)
+def test_a_type_that_polars_lacks_is_refused_with_a_way_out(
+    sandbox: Connection, sql: str, kind: str
+) -> None:
+    with pytest.raises(QueryError, match=f"column 'x' is of type {kind}.*::VARCHAR"):
+        query(sandbox, sql)
+    assert query(sandbox, f"SELECT x::VARCHAR AS y FROM ({sql})")["y"].dtype == pl.String
+
+
+def test_a_pivot_must_name_its_columns(sandbox: Connection) -> None:
+    with pytest.raises(QueryError, match=r"PIVOT samples ON status IN \('ok'"):
+        query(sandbox, "PIVOT t ON f USING count(*)")
+    assert query(sandbox, "PIVOT t ON f IN (1, 2) USING count(*)").columns == ["i", "1", "2"]
 
 
 def test_rows_are_capped_in_the_order_asked_for(sandbox: Connection) -> None:
@@ -176,6 +239,8 @@ SELECTS = [
     "SELECT * FROM import_database('{store}')",
     "SELECT getenv('HOME')",
     "SELECT nothing FROM samples",
+    "SELECT 1) UNION ALL (SELECT 2",
+    "SELECT 1 /* open",
 ]
 
 
@@ -223,20 +288,73 @@ def test_a_store_is_sound_after_all_of_it(
     assert store.sql("SELECT count(*) FROM samples").item() == 12
 
 
-def test_a_shard_would_be_overwritten_if_copy_could_run(
-    built: Callable[..., Store], make_pairs: Callable[..., list[Sample]]
+COPIES = [
+    "WITH x AS ({copy}) SELECT * FROM x",
+    "WITH x AS MATERIALIZED ({copy}) SELECT * FROM x; -- harmless",
+    "(WITH x AS ({copy}) FROM x)",
+    "SELECT (WITH x AS ({copy}) SELECT count(*) FROM x)",
+    "DESCRIBE WITH x AS ({copy}) FROM x",
+    "SUMMARIZE WITH x AS ({copy}) FROM x",
+    "FROM (SUMMARIZE WITH x AS ({copy}) FROM x)",
+    "PIVOT (WITH x AS ({copy}) FROM x) ON f IN (1) USING count(*)",
+    "SELECT * FROM query($$WITH x AS ({copy}) SELECT * FROM x$$)",
+    "EXPLAIN ANALYZE WITH x AS ({copy}) SELECT * FROM x",
+    "{copy}",
+]
+
+
+@pytest.mark.parametrize("sql", COPIES)
+def test_no_file_within_reach_is_overwritten(
+    built: Callable[..., Store], make_pairs: Callable[..., list[Sample]], sql: str
 ) -> None:
-    """Nothing but the statement's type stops it: the file has to be within reach to be read."""
     store = built(make_pairs(2))
     (shard, *_) = sorted((store.path / "shards").glob("*.activations.parquet"))
-    copy = f"COPY (SELECT 1) TO '{shard}' (FORMAT parquet, USE_TMP_FILE false)"
-    before = shard.read_bytes()
-    with pytest.raises(QueryError, match="only SELECT is allowed, not COPY"):
-        store.sql(copy)
-    assert shard.read_bytes() == before
+    catalog = store.path / CATALOG
+    reached = [shard, catalog, Path(f"{catalog}.wal"), store.path / DESCRIPTIONS]
+    before = contents(store)
+    for file in reached:
+        copy = f"COPY (SELECT 1 AS f) TO '{file}' (FORMAT csv, USE_TMP_FILE false)"
+        for parameters, cap in ((None, None), ([], None), (None, 5)):
+            with pytest.raises(QueryError, match=r"top level|only SELECT"):
+                store.sql(sql.format(copy=copy), parameters, max_rows=cap)
+    assert contents(store) == before
+
+
+def contents(store: Store) -> dict[Path, bytes]:
+    return {file: file.read_bytes() for file in store.path.rglob("*") if file.is_file()}
+
+
+def test_a_shard_would_be_overwritten_at_the_top_of_a_select(
+    built: Callable[..., Store], make_pairs: Callable[..., list[Sample]]
+) -> None:
+    """Nothing but its place as a subquery stops it: the file has to be within reach to be read."""
+    store = built(make_pairs(2))
+    (shard, *_) = sorted((store.path / "shards").glob("*.activations.parquet"))
     shard.chmod(0o644)
-    store.catalog.execute(copy)
+    before = shard.read_bytes()
+    copy = f"COPY (SELECT 1) TO '{shard}' (FORMAT parquet, USE_TMP_FILE false)"
+    store.catalog.execute(f"WITH x AS ({copy}) SELECT * FROM x")
     assert shard.read_bytes() != before
+
+
+@pytest.mark.parametrize(
+    "changing",
+    [
+        "INSERT INTO t VALUES (4) RETURNING *",
+        "UPDATE t SET i = 0 RETURNING *",
+        "DELETE FROM t RETURNING *",
+    ],
+)
+def test_tables_that_could_change_do_not(in_memory: Connection, changing: str) -> None:
+    with pytest.raises(QueryError, match="must be at the top level"):
+        query(in_memory, f"WITH x AS ({changing}) SELECT * FROM x")
+    assert query(in_memory, "SELECT i FROM t ORDER BY i")["i"].to_list() == [1, 2, 3]
+
+
+@pytest.mark.parametrize("character", ["*", "?", "["])
+def test_a_path_that_is_a_pattern_is_refused(tmp_path: Path, character: str) -> None:
+    with pytest.raises(QueryError, match=r"rows\.parquet cannot be read.*rename the folder"):
+        tables({"t": tmp_path / f"a{character}b" / "rows.parquet"})
 
 
 @pytest.mark.parametrize(

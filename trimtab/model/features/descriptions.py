@@ -70,7 +70,7 @@ def read_descriptions(file: Path, n_features: int | None = None) -> pl.DataFrame
     """
     try:
         table = pl.read_parquet(file)
-    except (OSError, pl.exceptions.PolarsError) as error:
+    except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         raise ModelError(
             f"{file} cannot be read ({error}); put back a copy of it, or remove it"
         ) from error

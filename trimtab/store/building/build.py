@@ -25,7 +25,7 @@ from trimtab.store.files import (
 )
 from trimtab.store.fingerprint import Values, check_same, digest
 from trimtab.store.plan import Planned, extend_plan, read_plan
-from trimtab.store.shards import read_markers, sweep
+from trimtab.store.shards import read_markers, shard_problems, sweep
 from trimtab.store.store import HEADER, Store, open_store, read_header, refresh_catalog
 
 if TYPE_CHECKING:
@@ -153,16 +153,19 @@ def build_many(
     try:
         for one in targets:
             one.path.mkdir(parents=True, exist_ok=True)
-        with _all(hold, targets):
-            plans = [_plan(one, samples) for one in targets]
-            if rank is None:
+        with ExitStack() as at_work:
+            with _all(hold, targets):
+                plans = [_plan(one, samples) for one in targets]
+                if rank is None:
+                    run(plans, progress=progress)
+                    for one in targets:
+                        refresh_catalog(one.path, dict(one.fields))
+                else:  # before another may plan, so that none takes the folder for an idle one
+                    at_work.enter_context(_all(working, targets))
+            if rank is not None:
                 run(plans, progress=progress)
-                for one in targets:
-                    refresh_catalog(one.path, dict(one.fields))
         if rank is not None:
-            with _all(working, targets):
-                run(plans, progress=progress)
-            targets = [one for one in targets if _whole(one.path)]
+            targets = [one for one in targets if _whole(one)]
             for one in targets:
                 with hold(one.path):
                     refresh_catalog(one.path, dict(one.fields))
@@ -210,21 +213,22 @@ def _plan(target: "Target", samples: Sequence[Sample]) -> list[Planned]:
     """Make the folder this fingerprint's and plan the samples. Hold the lock."""
     path, sae = target.path, target.sae
     described = None if sae is None else descriptions_file(sae.spec)
-    _claim(path, target.fields)
+    with without_workers(path) as alone:
+        _claim(path, target.fields, alone=alone)
+        if alone:
+            sweep(path / "shards")
     if described is not None and not (path / DESCRIPTIONS).exists():
         write_atomically(path / DESCRIPTIONS, described.read_bytes())
     for folder in (path, path / "plan"):
         remove_temporaries(folder)
-    with without_workers(path) as alone:
-        if alone:
-            sweep(path / "shards")
-    return extend_plan(path / "plan", samples)
+    return extend_plan(path / "plan", samples, read_markers(path / "shards"))
 
 
-def _claim(path: Path, fields: Mapping[str, str]) -> None:
-    """Make the folder this fingerprint's, or refuse where it holds anything of another's."""
+def _claim(path: Path, fields: Mapping[str, str], *, alone: bool) -> None:
+    """Make the folder this fingerprint's, or refuse where it holds anything of another's, or others
+    are at work who may soon add it: unless this process is `alone`."""
     old = read_header(path)
-    if old is None or (old != fields and not read_markers(path / "shards")):
+    if old is None or (old != fields and alone and not read_markers(path / "shards")):
         for name in (CATALOG, DESCRIPTIONS):
             (path / name).unlink(missing_ok=True)
         content = {"fingerprint_id": digest(fields), "fingerprint": dict(fields)}
@@ -233,6 +237,21 @@ def _claim(path: Path, fields: Mapping[str, str]) -> None:
         check_same(path, old, fields)
 
 
-def _whole(path: Path) -> bool:
-    planned = {entry.task for entry in read_plan(path / "plan")}
-    return planned <= read_markers(path / "shards").keys()
+def _whole(target: "Target") -> bool:
+    """Whether every planned task is committed and as it was written.
+
+    Raises `StoreError` where one is of another fingerprint: locks do not reach everywhere.
+    """
+    shards, fingerprint = target.path / "shards", digest(target.fields)
+    planned = {entry.task for entry in read_plan(target.path / "plan")}
+    markers = {task: m for task, m in read_markers(shards).items() if task in planned}
+    for task, marker in markers.items():
+        if marker.get("fingerprint", fingerprint) != fingerprint:
+            raise StoreError(
+                f"{shards / task}.json belongs to the fingerprint {marker['fingerprint']} and the"
+                f" store to {fingerprint}: a rank ran with other settings."
+                " Run every rank again, with the same"
+            )
+    return planned == markers.keys() and not any(
+        shard_problems(shards, task, marker, fingerprint) for task, marker in markers.items()
+    )  # what is damaged, another rank will run again

@@ -12,6 +12,7 @@ from trimtab.store.building.progress import Progress
 from trimtab.store.building.space import check_room
 from trimtab.store.building.targets import Target
 from trimtab.store.building.worker import Manifests, Task, Worker
+from trimtab.store.catalog.catalog import CATALOG
 from trimtab.store.fingerprint import digest
 from trimtab.store.plan import Planned, by_task, characters
 from trimtab.store.shards import discard, read_markers, shard_bytes, shard_problems
@@ -50,8 +51,7 @@ def run_pass(
     if rank is not None:
         share = share[rank[0] :: rank[1]]
     lacking = [
-        _lacking(target, tasks, share, others=rank is None)
-        for target, tasks in zip(targets, tasks_of, strict=True)
+        _lacking(target, tasks, share) for target, tasks in zip(targets, tasks_of, strict=True)
     ]
     stores = {name: tuple(n for n, names in enumerate(lacking) if name in names) for name in share}
     tasks = [Task(name, numbers) for name, numbers in stores.items() if numbers]
@@ -85,16 +85,17 @@ def run_pass(
             ) from None
 
 
-def _lacking(target: Target, tasks: Plan, share: Sequence[str], *, others: bool) -> set[str]:
+def _lacking(target: Target, tasks: Plan, share: Sequence[str]) -> set[str]:
     """Tasks of the share that a store does not hold byte for byte; what it has of them instead is
-    discarded, and with `others` what belongs to no task."""
+    discarded."""
     shards = target.path / "shards"
     lacking = set(share) & tasks.keys()
     for task, marker in read_markers(shards).items():
         if task in lacking and not shard_problems(shards, task, marker, digest(target.fields)):
             lacking.remove(task)
-        elif task in lacking or (others and task not in tasks):
+        elif task in lacking:
             discard(shards, task)
+            (target.path / CATALOG).unlink(missing_ok=True)  # it may hold the damage
     return lacking
 
 

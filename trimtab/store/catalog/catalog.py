@@ -23,12 +23,14 @@ from trimtab.errors import StoreError
 from trimtab.model.features.descriptions import SCHEMA
 from trimtab.store.catalog import statistics
 from trimtab.store.catalog.pooling import FEATURES, POOLED, STRONGEST, summaries
-from trimtab.store.files import TEMPORARY, commit
+from trimtab.store.checked import checksum
+from trimtab.store.files import TEMPORARY, commit, write_atomically
 from trimtab.store.plan import Planned
 from trimtab.store.reading.sandbox import literal, parquet
 from trimtab.store.shards import ROW_ORDER, Marker, shard_files
 
 CATALOG = "catalog.duckdb"
+SEALS = "catalog.json"
 DESCRIPTIONS = "descriptions.parquet"
 """The store's own copy of its SAE's descriptions: part of neither fingerprint nor content hash."""
 
@@ -90,6 +92,9 @@ def build_catalog(
                 connection, "CREATE TABLE descriptions AS FROM frame", pl.DataFrame(schema=SCHEMA)
             )
             connection.execute(f"CREATE TABLE contrast AS {statistics.CONTRAST}")
+        # Kept with the one before it: a reader may come between this and the move.
+        seals = [*read_seals(path)[-1:], checksum(temporary)]
+        write_atomically(path / SEALS, json.dumps(seals).encode())
         commit(temporary, path / CATALOG)
     except (duckdb.Error, pl.exceptions.PolarsError) as error:
         raise StoreError(
@@ -98,6 +103,17 @@ def build_catalog(
         ) from error
     finally:
         _remove(temporary)
+
+
+def read_seals(path: Path) -> list[str]:
+    """Checksums, sha-256 in hex, of the last two catalogs that were built of the store at `path`.
+
+    A catalog of another checksum was damaged or changed, and is none.
+    """
+    try:
+        return [str(seal) for seal in json.loads((path / SEALS).read_bytes())]
+    except (OSError, ValueError, TypeError):
+        return []
 
 
 def _remove(temporary: Path) -> None:

@@ -8,10 +8,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 
-from trimtab.errors import StoreError
-from trimtab.store.catalog.catalog import CATALOG
+from trimtab.errors import ModelError, StoreError
+from trimtab.store.catalog.catalog import CATALOG, read_seals
+from trimtab.store.checked import checksum
 from trimtab.store.fingerprint import digest
-from trimtab.store.plan import by_task, plan_files, read_plan
+from trimtab.store.plan import by_task, check_planned, plan_files, read_plan
 from trimtab.store.reading.sandbox import query
 from trimtab.store.reading.views import open_catalog
 from trimtab.store.shards import content_hash, read_markers, shard_problems
@@ -43,7 +44,7 @@ IMPOSSIBLE = {
     SELECT count(*) FROM again a FULL JOIN data.pooled p
         ON a.sequence = p.sequence AND a.feature = p.feature
     WHERE a.n_active IS DISTINCT FROM p.n_active
-        OR a.last <> p.last OR a.max <> p.max OR abs(a.mean - p.mean) > 1e-6 * (a.max + 1)""",
+        OR a.last <> p.last OR a.max <> p.max OR abs(a.mean - p.mean) > 1e-6 * (abs(a.mean) + 1)""",
     "pooled features do not peak where they say":
     """SELECT count(*) FROM data.pooled p LEFT JOIN shards.activations a
         ON a.sequence = p.sequence AND a.feature = p.feature AND a.position = p.peak
@@ -62,30 +63,36 @@ IMPOSSIBLE = {
 
 def problems(path: Path, fields: Mapping[str, str]) -> Iterator[str]:
     """Say everything that is wrong with the store at `path`; nothing when it is sound."""
+    markers = read_markers(path / "shards")
     try:
         plan = read_plan(path / "plan")
+        check_planned(path / "plan", plan, markers)
     except StoreError as error:
         yield str(error)
         return
-    markers = read_markers(path / "shards")
     tasks = by_task(plan)
     damaged = False
     for task, marker in markers.items():
         for problem in shard_problems(path / "shards", task, marker, digest(fields)):
             damaged = True
             yield problem
-        if task not in tasks:
-            yield f"{path / 'shards' / task}.json belongs to no planned task"
     pending = [task for task in tasks if task not in markers]
     if pending:
         count = sum(len(tasks[task]) for task in pending)
         yield f"{count} of {len(plan)} planned samples are not built yet"
     if damaged:
         return  # what follows would read it
+    file = path / CATALOG
+    if file.is_file() and read_seals(path) and checksum(file) not in read_seals(path):
+        yield f"{file} was changed since it was built (checksum); opening the store builds it anew"
+        return
     try:
         catalog = open_catalog(path, fields)
     except StoreError:
         catalog = None
+    except ModelError as error:
+        yield str(error)
+        return
     if catalog is None:
         yield f"{path / CATALOG} is missing or unreadable; opening the store builds it anew"
         return

@@ -94,8 +94,8 @@ def matrix(
 ) -> Differences:
     """One behaviour's differences, from the cache or else from the disk, and then cached.
 
-    All features are columns where they fit into the device's budget. Otherwise those that fire in
-    this behaviour are, or those that were asked for.
+    All features are columns where they fit into the device's budget as the disk is read. Otherwise
+    those that fire in this behaviour are, or those that were asked for.
 
     Raises:
         StoreError: no usable sample has this behaviour, it mixes pairs and unpaired texts, its
@@ -106,15 +106,18 @@ def matrix(
     outside = [feature for feature in features or () if not 0 <= feature < d_sae]
     if d_sae and outside:
         raise StoreError(f"features {outside[:5]} do not exist: they run from 0 to {d_sae - 1}")
-    key: cache.Key = (digest(source.fields), source.content_hash, behavior, pooling)
-    whole = cache.find(device, key)
-    if whole is None or (features is not None and len(whole.feature_ids) < d_sae):
+    rows_of: cache.Key = (digest(source.fields), source.content_hash, behavior, pooling)
+    whole = cache.find(device, (*rows_of, "all"))
+    if whole is None and features is None:
+        whole = cache.find(device, (*rows_of, "firing"))
+    if whole is None:
         rows = _rows(source, behavior, pooling)
         columns: Sequence[int] = range(d_sae)
+        key: cache.Key = (*rows_of, "all")
         budget = cache.budget(device)
         if rows.n_bytes(d_sae + source.d_model) > budget:
             columns = _firing(source, behavior) if features is None else sorted(set(features))
-            key = key if features is None else (*key, *columns)
+            key = (*rows_of, "firing") if features is None else (*rows_of, *columns)
         n_bytes = rows.n_bytes(len(columns) + source.d_model)
         if n_bytes > budget:
             raise StoreError(

@@ -2,19 +2,23 @@
 
 DuckDB has no privileges inside a process, so several walls stand behind one another:
 
-1. exactly one statement, and it is a SELECT (also DESCRIBE, SHOW, SUMMARIZE, which parse as one):
-   this is what stops a COPY onto a file that may be read;
-2. databases are attached read-only, which is what stops a changing CTE inside a SELECT;
+1. exactly one statement, and it is a SELECT (also DESCRIBE, SHOW, SUMMARIZE, which parse as one);
+   it runs as a subquery, where DuckDB allows no COPY, INSERT, UPDATE or DELETE in a WITH clause, as
+   it does at the top of a SELECT. This is all that stops a COPY onto a file that may be read: a
+   path that is allowed is allowed for writing, too, attached databases and their WAL included;
+2. databases are attached read-only;
 3. no file but those that are named, no network, extension, secret or Python variable is in reach,
    and no setting can be changed back;
-4. memory, temporary disk and time are bounded.
+4. DuckDB's memory, temporary disk and time are bounded. It counts no memory that a single call
+   makes, and interrupts no single call, see `query`; `limits` bounds a process that does nothing
+   else.
 
 This guards against accidents and pasted queries. Give strangers a process of their own.
 """
 
+import re
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from threading import Timer
 from typing import Any
@@ -22,12 +26,17 @@ from uuid import uuid4
 
 import duckdb
 import polars as pl
+from duckdb.sqltypes import DuckDBPyType
 
 from trimtab.errors import QueryError
 
 TIMEOUT = 120.0
 MEMORY = "4GB"
 TEMPORARY_DISK = "16GB"
+
+_FOREIGN = ("interval", "union")  # types that polars does not have
+_NESTED = ("list", "array", "struct", "map")
+_LINE = re.compile(r"(?<=\nLINE )\d+(?=: )")
 
 Parameters = Sequence[Any] | Mapping[str, Any]
 
@@ -111,6 +120,10 @@ def query(
 ) -> pl.DataFrame:
     """Run one SELECT in a connection that is shut in, and return its rows.
 
+    Between two batches of rows DuckDB looks whether it is to stop, and never inside one call of a
+    function: `list_sort(range(20000000))` runs to its end, whatever the timeout, and what
+    `repeat('x', 1000000000)` makes counts for no bound of memory.
+
     Args:
         connection: as `enclosed` and `tables` return it; threads may share it.
         sql: one SELECT statement; `?`, `$1` or `$name` stand for parameters.
@@ -119,51 +132,71 @@ def query(
         timeout: seconds after which the query is stopped.
 
     Raises:
-        QueryError: the statement is refused, fails, or goes over a bound.
+        QueryError: the statement is refused, fails, goes over a bound, or returns a type that
+            polars does not have.
     """
-    with _relation(connection, sql, params, timeout) as relation:
-        rows: pl.DataFrame = (relation if max_rows is None else relation.limit(max_rows)).pl()
-        return rows
-
-
-def count(
-    connection: duckdb.DuckDBPyConnection,
-    sql: str,
-    params: Parameters | None = None,
-    *,
-    timeout: float = TIMEOUT,
-) -> int:
-    """Count the rows that one SELECT would return; the arguments are those of `query`."""
-    with _relation(connection, sql, params, timeout) as relation:
-        return int(relation.aggregate("count(*)").fetchall()[0][0])
-
-
-@contextmanager
-def _relation(
-    connection: duckdb.DuckDBPyConnection, sql: str, params: Parameters | None, timeout: float
-) -> Iterator[duckdb.DuckDBPyRelation]:
-    """Check a statement, and stop it after `timeout` seconds inside the context."""
     cursor = connection.cursor()
     timer = Timer(timeout, cursor.interrupt)
     timer.daemon = True
     try:
-        statements = cursor.extract_statements(sql)
-        if len(statements) != 1:
-            raise QueryError(f"one statement at a time, please; this is {len(statements)}")
-        if statements[0].type != duckdb.StatementType.SELECT:
-            raise QueryError(
-                f"only SELECT is allowed, not {statements[0].type.name};"
-                " SHOW TABLES and DESCRIBE <table> say what there is"
-            )
+        limit = "" if max_rows is None else f"LIMIT {max_rows}"
+        # The line break ends a comment. DuckDB keeps the order of a subquery's rows.
+        nested = f"SELECT * FROM (\n{_select(cursor, sql)}\n) {limit}"
         timer.start()
-        yield cursor.sql(statements[0], params=params)
+        relation = cursor.sql(nested, params=params)
+        _check_types(relation)
+        rows: pl.DataFrame = relation.pl()
+        return rows
     except duckdb.InterruptException:
         raise QueryError(f"the query was stopped after {timeout:g} seconds") from None
     except duckdb.Error as error:
-        raise QueryError(str(error)) from None
+        message = _LINE.sub(lambda line: str(int(line[0]) - 1), str(error))  # as it was written
+        raise QueryError(message) from None
     finally:
         timer.cancel()
         cursor.close()
+
+
+def _select(cursor: duckdb.DuckDBPyConnection, sql: str) -> str:
+    """Check that this is one SELECT, and return it without semicolons."""
+    try:
+        statements = cursor.extract_statements(sql)
+    except duckdb.Error as error:
+        raise QueryError(str(error)) from None
+    if len(statements) != 1:
+        raise QueryError(f"one statement at a time, please; this is {len(statements)}")
+    kind = statements[0].type
+    if kind == duckdb.StatementType.MULTI:
+        raise QueryError(
+            "PIVOT must name its columns here: PIVOT samples ON status IN ('ok', 'pending')"
+        )
+    if kind != duckdb.StatementType.SELECT:
+        raise QueryError(
+            f"only SELECT is allowed, not {kind.name};"
+            " SHOW TABLES and DESCRIBE <table> say what there is"
+        )
+    text = bytearray(statements[0].query, "utf-8")
+    for start, _ in duckdb.tokenize(statements[0].query):  # bytes; texts are tokens, too
+        if text[start : start + 1] == b";":
+            text[start : start + 1] = b" "
+    return text.decode()
+
+
+def _check_types(relation: duckdb.DuckDBPyRelation) -> None:
+    """Refuse types that polars would end the query at, or even panic about."""
+    for name, kind in zip(relation.columns, relation.types, strict=True):
+        if _holds_foreign(kind):
+            raise QueryError(
+                f"column {name!r} is of type {kind}, which cannot be returned;"
+                " cast it to text: (...)::VARCHAR"
+            )
+
+
+def _holds_foreign(kind: DuckDBPyType) -> bool:
+    if kind.id in _FOREIGN or kind.id not in _NESTED:
+        return kind.id in _FOREIGN
+    parts = [part for _, part in kind.children]
+    return any(isinstance(part, DuckDBPyType) and _holds_foreign(part) for part in parts)
 
 
 def literal(value: str | Sequence[str]) -> str:
@@ -174,7 +207,18 @@ def literal(value: str | Sequence[str]) -> str:
 
 
 def parquet(files: Iterable[Path]) -> str:
-    """Return the SQL of a table function that reads Parquet files."""
+    """Return the SQL of a table function that reads Parquet files.
+
+    Raises `QueryError` where a path would be read as a pattern: DuckDB lets a query that is shut in
+    neither expand a pattern nor escape one.
+    """
+    files = list(files)
+    for file in files:
+        if wild := sorted(set("*?[") & set(str(file))):
+            raise QueryError(
+                f"{file} cannot be read: DuckDB takes {' and '.join(wild)} in a path for a pattern;"
+                " move or rename the folder"
+            )
     return f"read_parquet({literal([str(file) for file in files])})"
 
 

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import duckdb
 
-from trimtab.errors import QueryError
+from trimtab.errors import ModelError, QueryError, StoreError
 from trimtab.model.features.descriptions import read_descriptions
 from trimtab.store.catalog.catalog import CATALOG, DESCRIPTIONS, LAYOUT
 from trimtab.store.reading.sandbox import MEMORY, enclosed, literal, parquet
+from trimtab.store.shards import unlike_their_names
 
 _NO_ACTIVATIONS = """SELECT 0::UINTEGER AS sequence, 0::USMALLINT AS position,
     0::UINTEGER AS feature, 0::FLOAT AS value WHERE false"""
@@ -57,6 +58,7 @@ def open_catalog(
 
     Raises:
         QueryError: there is no catalog, it cannot be read, or has not the tables of this version.
+        StoreError: a shard is missing or damaged.
         ModelError: the store's descriptions of features cannot be read.
     """
     folder = path.absolute()
@@ -68,10 +70,22 @@ def open_catalog(
             raise QueryError(f"{path / CATALOG} is of another version of trimtab")
         names = connection.execute("FROM data.activation_files").fetchall()
         files = [folder / "shards" / name for (name,) in names]
+        damaged = unlike_their_names(path, [name for (name,) in names])
+        if damaged:
+            raise StoreError(
+                f"{path / 'shards' / damaged[0]} is missing or was changed since it was written;"
+                " put back a copy of it, or run the same build again, which recomputes it"
+            )
         described = "data.descriptions"
         if descriptions.is_file():
             read_descriptions(path / DESCRIPTIONS, int(fields["d_sae"]))
             described = parquet([descriptions])
+            try:  # DuckDB may stumble over bytes that polars reads
+                connection.execute(f"SELECT bit_xor(hash(d)) FROM {described} d").fetchall()
+            except duckdb.Error:
+                raise ModelError(
+                    f"{path / DESCRIPTIONS} cannot be read; put back a copy of it, or remove it"
+                ) from None
         connection.execute("CREATE SCHEMA shards")
         sql = _ACTIVATIONS[fields["value_dtype"]] if files else _NO_ACTIVATIONS
         _view(connection, "shards.activations", sql.format(files=parquet(files)))

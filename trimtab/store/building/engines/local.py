@@ -6,6 +6,10 @@ from itertools import islice
 
 from trimtab.store.building.worker import STAGES, Manifest, Manifests, Task, Worker
 
+HEED = 0.2
+"""Seconds in which a Ctrl-C is heeded. The system may hand the signal to any thread, and Python
+acts on it in the main one only, which nothing wakes."""
+
 
 def run(worker: Worker, tasks: Sequence[Task]) -> Manifests:
     """Run all tasks. Whatever ends it early, what has run is still committed."""
@@ -18,7 +22,7 @@ def run(worker: Worker, tasks: Sequence[Task]) -> Manifests:
             flying |= {pool.submit(worker.run_shard, task) for task in islice(waiting, free)}
             if not flying:
                 return
-            done, flying = wait(flying, return_when=FIRST_COMPLETED)
+            done, flying = wait(flying, HEED, return_when=FIRST_COMPLETED)
             for future in done:
                 yield future.result()
     finally:

@@ -6,15 +6,16 @@ of another's with it. It is started again for what it had left.
 
 import os
 import signal
-from collections.abc import Sequence
-from contextlib import ExitStack
-from multiprocessing import get_context
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from multiprocessing import get_context, resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
 from trimtab.errors import StoreError
 from trimtab.store.building.engines.job import Job, start_worker
+from trimtab.store.building.engines.local import HEED
 from trimtab.store.building.engines.local import run as run_here
 from trimtab.store.building.worker import Manifests, Stopped, Task
 from trimtab.store.files import working
@@ -43,7 +44,8 @@ def run(job: Job, tasks: Sequence[Task], workers: int | None) -> Manifests:
         process = context.Process(
             target=_work, args=(job, left[number], device, threads, there), daemon=True
         )
-        process.start()
+        with _deaf():
+            process.start()
         there.close()  # or the pipe would not end with the process
         crew[here] = number, process
 
@@ -51,7 +53,7 @@ def run(job: Job, tasks: Sequence[Task], workers: int | None) -> Manifests:
         for number in left:
             start(number)
         while crew:
-            for pipe in wait(list(crew)):
+            for pipe in wait(list(crew), HEED):
                 assert isinstance(pipe, Connection)
                 number, process = crew[pipe]
                 try:
@@ -76,21 +78,33 @@ def run(job: Job, tasks: Sequence[Task], workers: int | None) -> Manifests:
                 yield manifest
     finally:
         for _, process in crew.values():
-            if process.pid and process.is_alive():
-                os.kill(process.pid, signal.SIGINT)
+            if process.is_alive():
+                process.terminate()
         for _, process in crew.values():
             process.join(PATIENCE)
             process.kill()
 
 
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """Start processes that never hear a Ctrl-C, not even while they import; it reaches this one."""
+    resource_tracker.ensure_running()  # which would undo the mask as it starts
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _work(job: Job, tasks: Sequence[Task], device: str, threads: int, pipe: Connection) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # until there is a worker to stop
+    """Run the tasks in a process of their own. SIGTERM ends it: at once until there is a worker,
+    then within a batch."""
     try:
         with ExitStack() as stack:
             for store in job.stores:
                 stack.enter_context(working(Path(store.path)))
             worker = start_worker(job, device=device, threads=threads)
-            signal.signal(signal.SIGINT, lambda *_: worker.stop.set())
+            signal.signal(signal.SIGTERM, lambda *_: worker.stop.set())
             for manifest in run_here(worker, tasks):
                 pipe.send((next(iter(manifest.values()))["task"], manifest))
     except Stopped:

@@ -7,13 +7,14 @@ the catalog. A rank that died is started again by its launcher, and runs what it
 import os
 import re
 from collections.abc import Mapping
+from functools import partial
 
 from trimtab.errors import StoreError
 
 
 def parse_rank(text: str) -> tuple[int, int]:
     """Read "i/n", i counting from 0. Raises `StoreError` where it is not that."""
-    match = re.fullmatch(r"(\d+)/(\d+)", text)
+    match = re.fullmatch(r"([0-9]+)/([0-9]+)", text)
     if not match or int(match[1]) >= int(match[2]):
         raise StoreError(f"rank {text!r} is not of the form i/n with i from 0 to n - 1, as in 0/8")
     return int(match[1]), int(match[2])
@@ -26,24 +27,29 @@ def launched_rank(environment: Mapping[str, str] = os.environ) -> tuple[int, int
     one element of an array job if there is one.
 
     Raises:
-        StoreError: no launcher left its variables.
+        StoreError: no launcher left its variables, or they leave tasks that no rank would run.
     """
-
-    def number(name: str, default: int) -> int:
-        return int(environment.get(name, default))
-
+    number = partial(_number, environment)
     if "RANK" in environment and "WORLD_SIZE" in environment:
-        return number("RANK", 0), number("WORLD_SIZE", 1)
+        return _counted(number("RANK", 0), number("WORLD_SIZE", 1), "RANK of WORLD_SIZE")
     if "SLURM_PROCID" not in environment and "SLURM_ARRAY_TASK_ID" not in environment:
         raise StoreError(
             "no launcher gave this process a rank (RANK, SLURM_PROCID, SLURM_ARRAY_TASK_ID);"
             " name it with --rank i/n"
         )
     first, step = number("SLURM_ARRAY_TASK_MIN", 0), number("SLURM_ARRAY_TASK_STEP", 1)
+    count = number("SLURM_ARRAY_TASK_COUNT", 1)
+    last = number("SLURM_ARRAY_TASK_MAX", first + step * (count - 1))
+    if step < 1 or (last - first) // step + 1 != count:
+        raise StoreError(
+            f"the array job has holes ({count} elements from {first} to {last}): some tasks would"
+            " have no rank; submit it without, as in --array=0-7, or name each rank with --rank i/n"
+        )
     element = (number("SLURM_ARRAY_TASK_ID", first) - first) // step
     n_ranks = number("SLURM_NTASKS", 1)
-    rank = element * n_ranks + number("SLURM_PROCID", 0)
-    return rank, number("SLURM_ARRAY_TASK_COUNT", 1) * n_ranks
+    process = _counted(number("SLURM_PROCID", 0), n_ranks, "SLURM_PROCID of SLURM_NTASKS")[0]
+    rank = element * n_ranks + process
+    return _counted(rank, count * n_ranks, "SLURM_ARRAY_TASK_ID of SLURM_ARRAY_TASK_COUNT")
 
 
 def own_device(environment: Mapping[str, str] = os.environ) -> str:
@@ -51,5 +57,18 @@ def own_device(environment: Mapping[str, str] = os.environ) -> str:
     import torch
 
     n_gpus = torch.cuda.device_count()
-    number = int(environment.get("LOCAL_RANK", environment.get("SLURM_LOCALID", 0)))
+    number = _number(environment, "LOCAL_RANK", _number(environment, "SLURM_LOCALID", 0))
     return f"cuda:{number % n_gpus}" if n_gpus else "auto"
+
+
+def _number(environment: Mapping[str, str], name: str, default: int) -> int:
+    text = environment.get(name, str(default))
+    if not re.fullmatch(r"[0-9]+", text):
+        raise StoreError(f"{name} is {text!r} and no number; name the rank with --rank i/n")
+    return int(text)
+
+
+def _counted(rank: int, n: int, names: str) -> tuple[int, int]:
+    if not 0 <= rank < n:
+        raise StoreError(f"{names} is {rank} of {n}, which counts from 0; name it with --rank i/n")
+    return rank, n

@@ -13,7 +13,8 @@ from typing import Any
 
 from trimtab.errors import StoreError
 from trimtab.store.building.engines.job import Job, start_worker
-from trimtab.store.building.worker import STAGES, Manifest, Manifests, Task, Worker
+from trimtab.store.building.engines.local import HEED
+from trimtab.store.building.worker import STAGES, Manifest, Manifests, Stopped, Task, Worker
 from trimtab.store.files import working
 
 RETRIES = 3
@@ -31,22 +32,25 @@ class Actor:
     def __init__(self, job: Job, threads: int) -> None:
         self._job, self._threads = job, threads
         self._starting = threading.Lock()
+        self._stop = threading.Event()
         self._worker: Worker | None = None
         self._locks = ExitStack()  # held until the process ends
 
     def run_shard(self, task: Task) -> Manifest:
         """See `Worker.run_shard`."""
         with self._starting:
+            if self._stop.is_set():
+                raise Stopped
             if self._worker is None:
                 for store in self._job.stores:
                     self._locks.enter_context(working(Path(store.path)))
                 self._worker = start_worker(self._job, threads=self._threads)
+                self._worker.stop = self._stop
         return self._worker.run_shard(task)
 
     def stop(self) -> None:
-        """End within a batch."""
-        if self._worker is not None:
-            self._worker.stop.set()
+        """End within a batch, or before the first one while the model still loads."""
+        self._stop.set()
 
 
 def run(job: Job, tasks: Sequence[Task], workers: int | None) -> Manifests:
@@ -93,13 +97,14 @@ def _run(ray: Any, job: Job, tasks: Sequence[Task], workers: int | None) -> Mani
         flying[one.run_shard.remote(task)] = one
     try:
         while flying:
-            (ready,), _ = ray.wait(list(flying), num_returns=1)
-            one = flying.pop(ready)
-            manifest = ray.get(ready)
-            for task in waiting:
-                flying[one.run_shard.remote(task)] = one
-                break
-            yield manifest
+            ready, _ = ray.wait(list(flying), num_returns=1, timeout=HEED)
+            for done in ready:
+                one = flying.pop(done)
+                manifest = ray.get(done)
+                for task in waiting:
+                    flying[one.run_shard.remote(task)] = one
+                    break
+                yield manifest
     finally:
         if flying:
             for one in crew:
