@@ -98,19 +98,6 @@ class Bench:
             tuple((m, d) for m, d in kept["curve"]),
         )
 
-    def effect(self, direction: Tensor, margin: Margin, name: str) -> float:
-        """Return the mean effect on a margin at equal damage, in nats per token."""
-        found = self.calibrate(direction)
-        vector = self.vector(direction)
-
-        def measure() -> float:
-            change = vector.edit(found.multiplier)
-            assert change is not None
-            return margin.mean_effect(change)
-
-        key = ("effect", _digest(vector.direction), found.multiplier, name)
-        return float(self.journal.once(key, measure))
-
     def effects(
         self, direction: Tensor, margin: Margin, name: str, multiplier: float
     ) -> NDArray[np.float64]:
