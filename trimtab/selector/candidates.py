@@ -117,8 +117,7 @@ def matched_candidates(
 def joint_candidates(objective: Objective, pooling: str, dense: float) -> list[Candidate]:
     """Return a path on which samples and features are pruned together, from all that is usable.
 
-    Where few features are left, each point stands there with coefficients matched to the gradient
-    at itself, too.
+    Where few features are left, each point stands there with matched coefficients, too.
     """
     parts = objective.pools[pooling]
     features = _usable(parts)
@@ -131,7 +130,7 @@ def pursued_candidates(objective: Objective, pooling: str, dense: float) -> list
     """Return a path from the features that a matching pursuit takes, on all samples, downwards.
 
     The samples that stay are those that serve the pursued features; coefficients are matched anew
-    to the gradient at each point.
+    at each point.
     """
     parts = objective.pools[pooling]
     scores = FEATURE_RANKERS["pursuit"](Evidence(parts, objective.start))
@@ -198,24 +197,19 @@ def _path(
     objective: Objective, method: Method, pooling: str, start: Choice, dense: float
 ) -> list[Candidate]:
     """Prune jointly until the effect falls below the floor; the point that does is kept, too."""
-    parts = objective.pools[pooling]
+    parts, gradient = objective.pools[pooling], objective.start
+
+    def refit(choice: Choice) -> Choice:
+        return choice if choice.coefficients is None else matched(parts, choice, gradient)
+
     found: list[Candidate] = []
-
-    def gradient(choice: Choice) -> Tensor:
-        towards = objective.gradient_of(method, pooling, choice)
+    for choice in prune_jointly(parts, start, gradient, refit):
+        kept = _measured(objective, method, pooling, [choice], method)
+        found.extend(kept)
         if choice.coefficients is None:
-            found.extend(_matched(objective, method, pooling, choice, towards))
-        return towards
-
-    def refit(choice: Choice, towards: Tensor) -> Choice:
-        return choice if choice.coefficients is None else matched(parts, choice, towards)
-
-    with suppress(VectorError):  # no multiplier brings what is left to the damage budget
-        for choice in prune_jointly(parts, start, gradient, refit):
-            kept = _measured(objective, method, pooling, [choice], method)
-            found.extend(kept)
-            if not kept or kept[0].effect < CURVE_FLOOR * dense:
-                break
+            found.extend(_matched(objective, method, pooling, choice, gradient))
+        if not kept or kept[0].effect < CURVE_FLOOR * dense:
+            break
     return found
 
 

@@ -58,11 +58,5 @@ class Objective:
         self._cost(method).gradients += 1
         return self.slope(added)
 
-    def gradient_of(self, method: Method, pooling: str, choice: Choice) -> Tensor:
-        """Return the gradient of the effect at a choice's vector, brought to the damage budget."""
-        direction = compose(self.pools[pooling], choice)
-        length = self.strength(direction)
-        return self.gradient(method, length * direction / direction.norm().clamp_min(1e-12))
-
     def _cost(self, method: Method) -> Cost:
         return self.cost.setdefault(method, Cost())
