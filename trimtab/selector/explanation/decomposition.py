@@ -13,11 +13,20 @@ direction goes through the same pursuit, and only what lies above it says someth
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from trimtab.model.batch import pad
+from trimtab.model.hook_points import HookPoint
+from trimtab.model.hooks import residuals
+from trimtab.model.render import render
 from trimtab.model.sae import SAE
+from trimtab.model.sinks import text_tokens
+
+if TYPE_CHECKING:
+    from trimtab.model.language_model import LanguageModel
 
 SIZES = (1, 2, 4, 8, 16, 32, 64)
 RANDOM = 5  # random directions that the pursuit is compared with
@@ -122,6 +131,28 @@ def reconstruction(direction: Tensor, decoder: Tensor, features: Sequence[int]) 
     """Return the nearest sum of these features to a vector, `(d_model,)` float32."""
     coefficients = least_squares(direction, decoder, features)
     return (coefficients @ decoder[list(features)].double()).float()
+
+
+@torch.no_grad()
+def text_residuals(
+    model: "LanguageModel", hook_point: HookPoint, texts: Sequence[str], n_tokens: int
+) -> Tensor:
+    """Return the residuals of the first tokens of texts, `(tokens, d_model)` float32.
+
+    The very first token and attention sinks are left out: SAEs are trained without them.
+    """
+    rows = [render(model, (), text, chat=False).ids[:n_tokens] for text in texts]
+    batch = pad(rows, "right", model.pad_id, model.device)
+    seen = residuals(
+        model,
+        batch.input_ids,
+        batch.attention_mask,
+        [hook_point],
+        position_ids=batch.position_ids,
+    )[hook_point].float()
+    use = text_tokens(seen, batch.attention_mask)
+    use[:, 0] = False
+    return seen[use]
 
 
 @torch.no_grad()

@@ -7,20 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
 from trimtab.errors import VectorError
-from trimtab.model.batch import pad
 from trimtab.model.hook_points import HookPoint
-from trimtab.model.hooks import residuals
-from trimtab.model.render import render
-from trimtab.model.sinks import text_tokens
 from trimtab.selector.explanation.decomposition import (
     SIZES,
     Decomposition,
     decompose,
     encoder_shift,
     pursue,
+    text_residuals,
 )
 from trimtab.selector.explanation.effects import Effects, measure_effects, rivals
 from trimtab.selector.journal import Journal
@@ -174,7 +170,7 @@ def explain(
     if sae is not None and decoder is not None:
         say("what the SAE sees of it", 0, 0)
         added = calibration.multiplier * vector.direction
-        text = _text_residuals(model, vector.hook_point)
+        text = text_residuals(model, vector.hook_point, neutral_texts()[:TEXTS], CONTEXT_TOKENS)
         shift = encoder_shift(sae, text, added)
         decomposition = decompose(vector.direction, decoder, shift, added=added, seed=seed)
     return Explanation(
@@ -256,21 +252,3 @@ def _at_own_strength(
         return [found.mean, found.p95]
 
     return Divergence(*journal.once(("damage at its own strength",), measure))
-
-
-@torch.no_grad()
-def _text_residuals(model: "LanguageModel", hook_point: HookPoint) -> Tensor:
-    """Return the residuals of neutral text but first tokens and sinks, `(tokens, d_model)`."""
-    texts = neutral_texts()[:TEXTS]
-    rows = [render(model, (), text, chat=False).ids[:CONTEXT_TOKENS] for text in texts]
-    batch = pad(rows, "right", model.pad_id, model.device)
-    seen = residuals(
-        model,
-        batch.input_ids,
-        batch.attention_mask,
-        [hook_point],
-        position_ids=batch.position_ids,
-    )[hook_point].float()
-    use = text_tokens(seen, batch.attention_mask)
-    use[:, 0] = False
-    return seen[use]
