@@ -3,6 +3,7 @@ import shutil
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
+from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,7 +19,6 @@ from trimtab.model.hook_points import HookPoint
 from trimtab.model.language_model import LanguageModel
 from trimtab.model.sae import SAE
 from trimtab.store import Store, build
-from trimtab.store import fingerprint as fingerprints
 from trimtab.store.fingerprint import check_same, digest, fingerprint
 
 FIELDS = st.dictionaries(st.text(max_size=8), st.text(max_size=8), max_size=6)
@@ -215,7 +215,7 @@ def test_another_input_is_refused_by_the_field_that_it_changes(
     elif field == "hook_point":
         sae = replace(tiny_sae, hook_point=HookPoint(1, "hook_mlp_out"))
     elif field in LIBRARIES:
-        real = fingerprints.version
+        real = metadata.version
         monkeypatch.setattr(
             "trimtab.store.fingerprint.version",
             lambda name: "0.1" if name.replace("-", "_") == field else real(name),
