@@ -1,7 +1,7 @@
 """How long a person waits for an answer of a store, beside a plain scan of the same Parquet files.
 
-    python -m experiments.benchmarks.synthetic_store /tmp/synthetic
-    python -m experiments.benchmarks.store_queries /tmp/synthetic --out queries.json
+    python -m experiments.benchmarks.synthetic_store runs/synthetic
+    python -m experiments.benchmarks.store_queries runs/synthetic --out queries.json
 
 Both run in turn, warm, and the medians are compared. The scan is what one writes without a store:
 polars over the activations' files, as lazily as it can be.

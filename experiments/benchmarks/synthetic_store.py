@@ -1,6 +1,6 @@
 """A store of random activations, as large as one asks for: queries can be timed without a model.
 
-    python -m experiments.benchmarks.synthetic_store /tmp/synthetic --pairs 2000
+    python -m experiments.benchmarks.synthetic_store runs/synthetic --pairs 2000
 
 Features follow Zipf's law and values are log-normal, which is roughly what SAEs give. With the
 defaults there are 256,000 tokens and 14.5 million non-zeros.
