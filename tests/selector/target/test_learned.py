@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -17,6 +17,7 @@ WEIGHTS = {"dataset": 2.0, "own_replies": 0.5, "projection": 0.0}
 DIRECTION = torch.arange(16.0)
 
 
+@settings(max_examples=30, deadline=None)
 @given(st.integers(0, 999))
 def test_weights_are_never_negative_and_a_change_of_units_changes_nothing(seed: int) -> None:
     rng = np.random.default_rng(seed)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -146,6 +146,7 @@ def test_too_few_replies_a_side_make_no_surrogate(ground: Ground, replies: Repli
     assert weighted_replies.soft(np.full(40, 0.1)) is None
 
 
+@settings(max_examples=30, deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=2 * MIN_REPLIES, max_size=60))
 def test_soft_weights_sum_to_nothing_and_grow_with_the_probability(ps: list[float]) -> None:
     probability = np.array(ps)
