@@ -34,11 +34,11 @@ from experiments.sae.yardstick import BUDGET, MAX_NEW_TOKENS, Found, Yardstick, 
 from trimtab.errors import SelectionError, VectorError
 from trimtab.model.language_model import load_model
 from trimtab.model.sae import SAE, load_sae
-from trimtab.selector.evaluate import Outcome, effect_beyond, rate_beyond
+from trimtab.selector.exploration.search import choose_features
 from trimtab.selector.intervals import Estimate, ratio_estimate
 from trimtab.selector.journal import Journal
 from trimtab.selector.parts import Choice, Parts, compose
-from trimtab.selector.search import choose_features
+from trimtab.selector.proof.evaluate import Outcome, effect_beyond, rate_beyond
 from trimtab.steering.damage import Damage
 
 DAMAGE_TEXTS = 24  # 768 tokens; measured two or three times a vector

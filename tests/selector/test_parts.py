@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from trimtab.errors import SelectionError
+from trimtab.selector.exported.receipt import receipt
 from trimtab.selector.parts import Choice, Parts, compose, everything, shares, terms
-from trimtab.selector.receipt import receipt
 
 N, D_MODEL, D_SAE = 8, 5, 10
 algebra = settings(deadline=None, max_examples=60)

@@ -20,12 +20,12 @@ from trimtab.model.hook_points import HookPoint
 from trimtab.model.language_model import LanguageModel
 from trimtab.model.sae import SAE
 from trimtab.pairs import Message, Sample
-from trimtab.selector.export import export_selection
-from trimtab.selector.folder import CARD, STRONGEST_FILE, read_card, sha256, tables
+from trimtab.selector.exported.export import export_selection
+from trimtab.selector.exported.folder import CARD, STRONGEST_FILE, read_card, sha256, tables
+from trimtab.selector.exported.verify import problems, receipt_error
 from trimtab.selector.report import found, render_report
 from trimtab.selector.run import run
 from trimtab.selector.select import REPORT_TEXTS, Selection, Settings, select
-from trimtab.selector.verify import problems, receipt_error
 from trimtab.steering.damage import Damage
 from trimtab.steering.formats.stored import VECTOR_FILE
 from trimtab.steering.judges.endpoint import Endpoint

@@ -14,7 +14,7 @@ from trimtab.cli.options import BudgetOption, DeviceOption, JsonOption, SeedOpti
 from trimtab.cli.printing import check_writable, print_json, write_rows
 
 if TYPE_CHECKING:
-    from trimtab.selector.attributed import Attributed
+    from trimtab.selector.verdicts.attributed import Attributed
 
 SHOWN = 6  # rows of each verdict
 LONGEST = 100  # letters of a text
@@ -70,7 +70,7 @@ def attribute(
     from trimtab.store import open_store
 
     opened = open_store(store)
-    from trimtab.selector.attributed import Asked, run
+    from trimtab.selector.verdicts.attributed import Asked, run
 
     asked = Asked(unit, estimator, evaluations, budget, seed, audit)  # type: ignore[arg-type]
     found = run(opened, behavior, asked, out=out, device=device)

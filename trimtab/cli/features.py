@@ -85,7 +85,7 @@ def feature(
 ) -> None:
     """Show what features fire on, what they promote, and where they are strongest."""
     from trimtab.model.features.card import feature_card
-    from trimtab.selector.described import describe_features
+    from trimtab.selector.exported.described import describe_features
 
     rows = describe_features(numbers, of)
     if json_:

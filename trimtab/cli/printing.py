@@ -22,7 +22,7 @@ def print_card(card: Mapping[str, Any], folder: Path, as_json: bool) -> None:
         print_json(card)
         return
     from trimtab.model.features.card import feature_table
-    from trimtab.selector.described import labelled_features
+    from trimtab.selector.exported.described import labelled_features
     from trimtab.selector.report import found, how_many, reply_to_show
     from trimtab.selector.report.aim import aimed
 

@@ -35,7 +35,7 @@ def info(
 ) -> None:
     """Say what a store or an exported vector holds."""
     if _is_vector(path):
-        from trimtab.selector.folder import read_card, read_explanation, tables
+        from trimtab.selector.exported.folder import read_card, read_explanation, tables
 
         if (explained := read_explanation(path)) is not None:
             features = tables(path).get("features")
@@ -152,7 +152,7 @@ def verify(
     if _is_vector(path):
         if recompute:
             raise typer.BadParameter("is for stores", param_hint="--recompute")
-        from trimtab.selector.verify import problems
+        from trimtab.selector.exported.verify import problems
 
         found = problems(path)
     else:
@@ -187,8 +187,8 @@ def verify(
 @contextmanager
 def _opened(path: Path) -> "Iterator[duckdb.DuckDBPyConnection]":
     if _is_vector(path):
-        from trimtab.selector.folder import tables as files
-        from trimtab.selector.folder import views
+        from trimtab.selector.exported.folder import tables as files
+        from trimtab.selector.exported.folder import views
         from trimtab.store.reading.sandbox import tables
 
         with closing(tables(files(path), views(path))) as connection:
@@ -201,7 +201,7 @@ def _opened(path: Path) -> "Iterator[duckdb.DuckDBPyConnection]":
 
 
 def _is_vector(path: Path) -> bool:
-    from trimtab.selector.folder import CARD
+    from trimtab.selector.exported.folder import CARD
 
     return (path / CARD).exists()
 

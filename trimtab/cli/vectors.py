@@ -30,7 +30,7 @@ def steer(
     json_: JsonOption = False,
 ) -> None:
     """Answer a prompt without and with the vector."""
-    from trimtab.selector.folder import read_card
+    from trimtab.selector.exported.folder import read_card
 
     card = read_card(vector)
     from trimtab.model.language_model import load_model
@@ -63,7 +63,7 @@ def export(
     format_: Annotated[str, typer.Option("--format", help="gguf or safetensors.")] = "gguf",
 ) -> None:
     """Write the vector in another program's format."""
-    from trimtab.selector.folder import read_card
+    from trimtab.selector.exported.folder import read_card
     from trimtab.steering.formats import WRITERS, safetensors
     from trimtab.steering.formats.stored import VECTOR_FILE
 

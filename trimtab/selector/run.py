@@ -9,7 +9,7 @@ from trimtab.errors import VectorError
 from trimtab.model.language_model import LanguageModel, load_model
 from trimtab.model.sae import SAE, load_sae
 from trimtab.pairs import Sample
-from trimtab.selector.export import export_selection
+from trimtab.selector.exported.export import export_selection
 from trimtab.selector.loading import load_for
 from trimtab.selector.material import check_behavior
 from trimtab.selector.report import render_report

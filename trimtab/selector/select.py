@@ -26,21 +26,21 @@ from torch import Tensor
 
 from trimtab.model.hook_points import parse_hook_point
 from trimtab.selector.bench import Bench
-from trimtab.selector.evaluate import (
+from trimtab.selector.exploration.explore import Exploration, explore
+from trimtab.selector.exploration.finalists import Verdict, choose
+from trimtab.selector.exploration.surface import Candidate
+from trimtab.selector.journal import Journal
+from trimtab.selector.learning_curve import LearningCurve, learning_curve
+from trimtab.selector.material import Material, gather
+from trimtab.selector.parts import Choice, compose
+from trimtab.selector.proof.controls import measure_controls
+from trimtab.selector.proof.evaluate import (
     HeldOut,
     Outcome,
     anti_steerable,
     damage_curve,
     measure,
 )
-from trimtab.selector.exploration import Exploration, explore
-from trimtab.selector.finalists import Verdict, choose
-from trimtab.selector.journal import Journal
-from trimtab.selector.learning_curve import LearningCurve, learning_curve
-from trimtab.selector.material import Material, gather
-from trimtab.selector.parts import Choice, compose
-from trimtab.selector.proof import measure_controls
-from trimtab.selector.surface import Candidate
 from trimtab.selector.target import Ground, Target, choose_target
 from trimtab.steering.damage import Damage
 from trimtab.steering.judges.classifier import train_classifier

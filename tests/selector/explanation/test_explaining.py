@@ -20,9 +20,9 @@ from trimtab.selector.explanation import run as running
 from trimtab.selector.explanation.explain import TEXTS, Against, Explanation, explain
 from trimtab.selector.explanation.export import card_of, tables_of, write_explanation
 from trimtab.selector.explanation.run import Pairs, Reader, Where, run
-from trimtab.selector.folder import read_card, read_explanation
+from trimtab.selector.exported.folder import read_card, read_explanation
+from trimtab.selector.exported.verify import problems
 from trimtab.selector.report.explained import render_explanation, said
-from trimtab.selector.verify import problems
 from trimtab.steering.damage import Damage
 from trimtab.steering.formats import StoredVector
 from trimtab.steering.margin import Margin

@@ -13,6 +13,7 @@ from trimtab.model.language_model import LanguageModel
 from trimtab.model.sae import SAE
 from trimtab.pairs import Sample
 from trimtab.pairs.readers.pool import Prospect
+from trimtab.selector.exploration.pruning import usefulness
 from trimtab.selector.learned.judge import Training
 from trimtab.selector.learned.suggest import Suggestion, suggest
 from trimtab.selector.learned.training import (
@@ -21,7 +22,6 @@ from trimtab.selector.learned.training import (
     prospects_as_prompts,
 )
 from trimtab.selector.material import gather
-from trimtab.selector.pruning import usefulness
 from trimtab.steering.calibration import calibrate
 from trimtab.steering.damage import Damage
 from trimtab.steering.margin import Margin

@@ -18,7 +18,7 @@ from trimtab.selector.attribution import Game, attribute
 from trimtab.selector.audit import antisteering
 from trimtab.selector.intervals import Estimate, mean_estimate
 from trimtab.selector.scales import Floats, MakeMargin, Scales
-from trimtab.selector.verdicts import Scores
+from trimtab.selector.verdicts.scores import Scores
 from trimtab.steering.margin import Margin
 
 DRAWS = 5  # as many random pairs as suspects, dropped so often

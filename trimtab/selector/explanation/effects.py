@@ -13,7 +13,12 @@ from torch import Tensor
 
 from trimtab.errors import VectorError
 from trimtab.selector.bench import Bench
-from trimtab.selector.evaluate import (
+from trimtab.selector.explanation.decomposition import reconstruction
+from trimtab.selector.intervals import Estimate
+from trimtab.selector.journal import Journal
+from trimtab.selector.material import Material
+from trimtab.selector.parts import Choice, compose
+from trimtab.selector.proof.evaluate import (
     HeldOut,
     Outcome,
     anti_steerable,
@@ -22,11 +27,6 @@ from trimtab.selector.evaluate import (
     measure_unsteered,
     rate_beyond,
 )
-from trimtab.selector.explanation.decomposition import reconstruction
-from trimtab.selector.intervals import Estimate
-from trimtab.selector.journal import Journal
-from trimtab.selector.material import Material
-from trimtab.selector.parts import Choice, compose
 from trimtab.steering.damage import Damage
 from trimtab.steering.judges.classifier import train_classifier
 from trimtab.steering.margin import Margin

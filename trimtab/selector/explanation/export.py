@@ -20,11 +20,11 @@ from typing import Any
 import polars as pl
 
 from trimtab.errors import VectorError
-from trimtab.selector.described import DESCRIBED, descriptions_of
 from trimtab.selector.explanation.decomposition import SIZES
 from trimtab.selector.explanation.explain import Explanation
-from trimtab.selector.folder import CARD, EXPLANATION, sha256
-from trimtab.selector.replies import replies_table
+from trimtab.selector.exported.described import DESCRIBED, descriptions_of
+from trimtab.selector.exported.folder import CARD, EXPLANATION, sha256
+from trimtab.selector.proof.replies import replies_table
 
 NAMED = 20  # features that the card names
 LIBRARIES = ("torch", "transformers")

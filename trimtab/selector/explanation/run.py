@@ -14,7 +14,7 @@ from trimtab.model.sae import SAE, load_sae
 from trimtab.pairs import Sample
 from trimtab.selector.explanation.explain import Against, explain
 from trimtab.selector.explanation.export import card_of, tables_of, write_explanation
-from trimtab.selector.folder import CARD, read_card
+from trimtab.selector.exported.folder import CARD, read_card
 from trimtab.selector.journal import work_folder
 from trimtab.selector.loading import load_for
 from trimtab.selector.report.explained import render_explanation

@@ -2,7 +2,7 @@
 
 A pair's usefulness is the derivative of the full vector's effect at equal damage by the pair's
 weight, to first order: how fast the vector turns towards the gradient of the margin on the tuning
-pairs (`trimtab.selector.pruning.usefulness`). It takes one gradient.
+pairs (`trimtab.selector.exploration.pruning.usefulness`). It takes one gradient.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,10 +18,10 @@ from trimtab.model.hook_points import parse_hook_point
 from trimtab.model.pooling import mean_features, mean_residuals
 from trimtab.model.render import render, render_prompt
 from trimtab.pairs.readers.pool import Prospect
+from trimtab.selector.exploration.pruning import usefulness
 from trimtab.selector.learned.judge import Training
 from trimtab.selector.material import gather
 from trimtab.selector.parts import Choice, Parts, compose
-from trimtab.selector.pruning import usefulness
 from trimtab.selector.scales import Floats, MakeMargin, Scales
 from trimtab.store import Store
 from trimtab.store.fingerprint import prompt_form

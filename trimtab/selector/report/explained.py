@@ -8,7 +8,7 @@ import polars as pl
 from markupsafe import Markup
 
 from trimtab.errors import VectorError
-from trimtab.selector.folder import read_explanation, tables
+from trimtab.selector.exported.folder import read_explanation, tables
 from trimtab.selector.intervals import Estimate
 from trimtab.selector.report import figures
 from trimtab.selector.report.numbers import estimate, number

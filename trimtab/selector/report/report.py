@@ -8,7 +8,7 @@ from jinja2 import UndefinedError
 from markupsafe import Markup
 
 from trimtab.errors import VectorError
-from trimtab.selector.folder import CARD, OPTIONAL, TABLES, read_card, tables
+from trimtab.selector.exported.folder import CARD, OPTIONAL, TABLES, read_card, tables
 from trimtab.selector.intervals import Estimate
 from trimtab.selector.report import contents, figures
 from trimtab.selector.report.aim import aimed

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from trimtab.errors import VectorError
 from trimtab.pairs import Sample
-from trimtab.selector.controls import examples_to_show, with_examples
+from trimtab.selector.prompting import examples_to_show, with_examples
 from trimtab.selector.target.ground import Ground
 from trimtab.steering.generation import generate, read_prompts
 from trimtab.steering.margin import Margin

@@ -1,0 +1,1 @@
+"""Explore what the parts can do: methods, their points of one surface, and the one to take."""

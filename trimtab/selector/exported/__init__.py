@@ -1,0 +1,1 @@
+"""The folder of an exported vector: written, described, verified."""

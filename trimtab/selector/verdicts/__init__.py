@@ -1,0 +1,1 @@
+"""What the effect owes to each pair, feature and cell of a store, and what that says of it."""
