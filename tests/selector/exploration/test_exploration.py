@@ -103,6 +103,7 @@ def test_a_search_whose_target_changes_goes_on_in_a_study_of_its_own(
     assert found.target.version == 2
     assert {file.name for file in tmp_path.iterdir()} == {"study-0.journal", "study-1.journal"}
     assert all(c.origin.count(EARLIER) == 1 for c in found.candidates)
+    assert {"random"} < {c.method for c in found.candidates}
     before = [trials_in(file) for file in sorted(tmp_path.iterdir())]
     again, _ = run(parts, tmp_path, monkeypatch, {"after 4 trials": 1, "after 10 trials": 2})
     assert again.candidates == found.candidates  # it resumes, and no trial runs twice

@@ -5,7 +5,7 @@
 
 After the survey, and at intervals of the search, the target is checked on what the model writes
 under the strongest candidates. Where it changes, the survey is made anew once, a search gets a
-study of its own, and what was found before is measured on the new target.
+study of its own, and the front of what was found before is measured on the new target.
 """
 
 from collections import Counter
@@ -89,15 +89,19 @@ def explore(
         return checkpoint(target, found, at, lambda what: say(what, 0, 0))
 
     def again(earlier: Sequence[Candidate]) -> tuple[Candidate, ...]:
-        """Return candidates that were found for an earlier target, measured on the present one."""
-        return tuple(
-            replace(
-                candidate,
-                effect=target.effect(compose(pools[candidate.pooling], candidate.choice)),
-                origin=candidate.origin.removesuffix(EARLIER) + EARLIER,
-            )
-            for candidate in earlier
-        )
+        """Return the front of what was found for an earlier target, measured on the present one.
+
+        Random choices, which the front is held against, are measured with it.
+        """
+        random = [c for c in earlier if c.method == "random"]
+        kept = [*pareto([c for c in earlier if c.method != "random"]), *random]
+        found = []
+        for done, candidate in enumerate(kept):
+            say("measuring the best so far on the new target", done, len(kept))
+            effect = target.effect(compose(pools[candidate.pooling], candidate.choice))
+            origin = candidate.origin.removesuffix(EARLIER) + EARLIER
+            found.append(replace(candidate, effect=effect, origin=origin))
+        return tuple(found)
 
     def searched(count: int, before: int) -> tuple[Candidate, ...]:
         """Return all of this target's study at `count` trials; studies before had `before`."""
@@ -121,7 +125,7 @@ def explore(
     sample_curve, feature_curve, candidates = surveyed()
     version, target = target.version, checked(candidates, "after the survey")
     if target.version > version:
-        earlier = again(candidates)
+        earlier = again([c for c in candidates if c.method != "random"])
         sample_curve, feature_curve, candidates = surveyed()
         candidates += earlier
     found: tuple[Candidate, ...] = ()
