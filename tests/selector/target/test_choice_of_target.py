@@ -219,6 +219,18 @@ def test_a_surrogate_is_only_dropped_for_one_that_is_clearly_better() -> None:
     assert "no longer" in (why_not(far, "weighted_replies") or "")
 
 
+def test_a_better_correlation_that_chance_can_give_drops_no_surrogate() -> None:
+    rng = np.random.default_rng(3)
+    rates = rng.uniform(size=15)
+    shown = (rng.uniform(size=(15, 20)) < rates[:, None]).astype(float)
+    names = ("dataset", "own_replies", "projection")
+    few = compare({name: rates + rng.normal(size=15, scale=0.25) for name in names}, shown)
+    best, known = few.best or "", {n: e.value or 0.0 for n, e in few.correlations.items()}
+    assert best != "dataset" and known[best] - known["dataset"] > 0.1
+    assert few.surely(best, "dataset") < 0.9
+    assert why_not(few, "dataset") is None
+
+
 def test_too_few_vectors_rank_nothing() -> None:
     shown = np.eye(9)
     found = compare({"dataset": np.arange(9.0), "projection": np.arange(9.0)}, shown)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from trimtab.selector.audit.lds import MIN_SUBSETS, ceiling, lds
+from trimtab.selector.audit.lds import MIN_SUBSETS, RESAMPLES, ceiling, lds, spearman
 from trimtab.selector.intervals import Estimate
 from trimtab.selector.target import learned
 from trimtab.selector.target.member import Member
@@ -21,6 +21,7 @@ class Standing:
     """What the surrogates are worth.
 
     Attributes:
+        rates: behaviour rate of every vector, `(m,)`.
         effects: of every vector, `(m,)`, by surrogate; the mixture's are predictions by fits that
             left the vector out.
         correlations: Spearman with the behaviour rate by surrogate, with an interval over vectors.
@@ -28,6 +29,7 @@ class Standing:
         weights: of the mixture, by surrogate, per unit of effect; None where nothing was fitted.
     """
 
+    rates: Floats
     effects: Mapping[str, Floats]
     correlations: Mapping[str, Estimate]
     ceiling: Estimate
@@ -38,6 +40,14 @@ class Standing:
         """The surrogate that ranks best, the first of equals; None where none has a correlation."""
         known = {n: e.value for n, e in self.correlations.items() if e.value is not None}
         return max(known, key=lambda name: known[name]) if known else None
+
+    def surely(self, better: str, worse: str) -> float:
+        """Return in which share of bootstrap draws of the vectors one ranks better than another."""
+        m = len(self.rates)
+        draws = np.random.default_rng(0).integers(m, size=(RESAMPLES, m))
+        rates = self.rates[draws]
+        one, other = (spearman(self.effects[name][draws], rates) for name in (better, worse))
+        return float((one > other).mean())
 
 
 def standing(surrogates: Sequence[Surrogate], panel: Sequence[Member], say: Say) -> Standing:
@@ -72,6 +82,7 @@ def compare(effects: Mapping[str, Floats], shown: Floats) -> Standing:
             weights = dict(zip(effects, fitted.tolist(), strict=True))
             found["learned"] = learned.predicted(columns, rates)
     return Standing(
+        rates=rates,
         effects=found,
         correlations={name: lds(values, shown) for name, values in found.items()},
         ceiling=ceiling(shown, [str(i) for i in range(shown.shape[1])]),

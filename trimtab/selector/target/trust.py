@@ -3,14 +3,16 @@
 from trimtab.selector.surrogates import FLOOR, SURROGATES
 from trimtab.selector.target.standing import Standing
 
-CLEAR = 0.1  # by so much a rank correlation is clearly higher
+CLEAR = 0.1  # by so much a rank correlation is clearly higher,
+CONFIDENCE = 0.9  # where it is higher at all in this share of draws of the vectors
 PLAIN = "dataset"  # where nothing tells surrogates apart
 
 
 def why_not(standing: Standing, trusted: str) -> str | None:
     """Return why a surrogate is not to be trusted any more; None where it is the best there is.
 
-    It has to be clearly behind another, so that chance does not make a run change its mind.
+    It has to be clearly behind another, and surely so, for a change of mind costs a survey and a
+    panel is small: over 15 vectors the correlations of equally good surrogates differ by 0.1 often.
     """
     best = standing.best
     if best is None or best == trusted:
@@ -21,7 +23,7 @@ def why_not(standing: Standing, trusted: str) -> str | None:
         return f"{SURROGATES[trusted]} tells the vectors no longer apart"
     if own < FLOOR:
         return f"{SURROGATES[trusted]} has come apart: rank correlation {own:.2f}"
-    if own < other - CLEAR:
+    if own < other - CLEAR and standing.surely(best, trusted) >= CONFIDENCE:
         return (
             f"{SURROGATES[best]} ranks better: rank correlation {other:.2f} against {own:.2f} of "
             f"{SURROGATES[trusted]}"
