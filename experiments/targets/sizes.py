@@ -25,4 +25,4 @@ class Sizes:
 
 
 FULL = Sizes()
-QUICK = Sizes(vectors=40, prompts=16, questions=16, tokens=20, damage_texts=4)
+QUICK = Sizes(vectors=40, prompts=20, questions=40, tokens=24, damage_texts=8)

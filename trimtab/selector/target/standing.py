@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from trimtab.selector.audit.lds import MIN_SUBSETS, RESAMPLES, ceiling, lds, spearman
-from trimtab.selector.intervals import Estimate
+from trimtab.selector.audit.lds import MIN_SUBSETS, ceiling, lds, spearman
+from trimtab.selector.intervals import RESAMPLES, Estimate
 from trimtab.selector.target import learned
 from trimtab.selector.target.member import Member
 from trimtab.selector.target.surrogate import Surrogate
