@@ -27,7 +27,9 @@ def reached(what, seconds):
         time.sleep(seconds)
 
 
-if __name__ == "__mp_main__":
+if __name__ == "__main__":  # as in a shell's foreground, and before a library adds its own
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+else:
     reached("importing", 60)
 
 import trimtab.model.language_model as language_model
@@ -52,7 +54,6 @@ worker.capture, worker.first_batch = slow_capture, lambda samples, _: samples[:1
 language_model.load_model = slow_load
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # as in a shell's foreground
     app()
 """
 """`trimtab build` whose one task takes many batches and that says where it is."""

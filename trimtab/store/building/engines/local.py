@@ -7,8 +7,8 @@ from itertools import islice
 from trimtab.store.building.worker import STAGES, Manifest, Manifests, Task, Worker
 
 HEED = 0.2
-"""Seconds in which a Ctrl-C is heeded. The system may hand the signal to any thread, and Python
-acts on it in the main one only, which nothing wakes."""
+"""Seconds in which a Ctrl-C is heeded. Once polars is imported, whose handler for it has the system
+go on with what it interrupts, no wait for a lock is cut short by it."""
 
 
 def run(worker: Worker, tasks: Sequence[Task]) -> Manifests:
