@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
+SAME_SAE = ("sae_sha256", "sae_config_sha256")  # weights, and what they are run by
+
 
 @app.command(
     epilog=example(
@@ -104,7 +106,8 @@ def _load(
     encoder = load_sae(sae or fields.get("sae"), loaded)
     if encoder is None:
         raise ModelError("without an SAE there are no features; name one with --sae")
-    if fields and encoder.fingerprint()["sae_sha256"] != fields.get("sae_sha256"):
+    found = encoder.fingerprint()
+    if fields and any(found[name] != fields.get(name) for name in SAME_SAE):
         raise ModelError(
             f"{encoder.spec} is not the SAE of the store, whose labels are of its own features;"
             " leave --sae or --of out"

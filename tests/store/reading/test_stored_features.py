@@ -6,7 +6,10 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import polars as pl
@@ -139,12 +142,16 @@ def test_the_command_runs_a_text_as_the_store_did(
     raw = tokens("The quick brown fox", "--sae", "tiny", "--model", "another")
     assert "quick" in raw
     assert asked[-2:] == ["another", "tiny"]
-    other = SAE("other", tiny_sae.hook_point, type(tiny_sae.module)(16, 48))
-    other.W_dec.data += 1
-    monkeypatch.setattr("trimtab.model.sae.load_sae", lambda *_: other)
-    result = CliRunner().invoke(app, ["tokens", "Hello", "--of", str(store.path)])
-    assert result.exit_code == 1
-    assert "other is not the SAE of the store" in result.stderr
+    weights = SAE("other weights", tiny_sae.hook_point, type(tiny_sae.module)(16, 48))
+    weights.W_dec.data += 1
+    config = replace(tiny_sae, spec="another config", module=deepcopy(tiny_sae.module))
+    rules = SimpleNamespace(to_dict=lambda: {"apply_b_dec_to_input": False})
+    config.module.cfg = rules  # type: ignore[assignment]
+    for other in (weights, config):
+        monkeypatch.setattr("trimtab.model.sae.load_sae", lambda *_, other=other: other)
+        result = CliRunner().invoke(app, ["tokens", "Hello", "--of", str(store.path)])
+        assert result.exit_code == 1
+        assert f"{other.spec} is not the SAE of the store" in result.stderr
     monkeypatch.setattr("trimtab.model.sae.load_sae", lambda *_: None)
     result = CliRunner().invoke(app, ["tokens", "Hello", "--sae", "none"])
     assert "without an SAE there are no features" in result.stderr
