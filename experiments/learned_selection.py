@@ -9,14 +9,14 @@ the vectors of the best k pairs and of k random ones, at equal damage on pairs t
 either. Each measurement is journaled.
 """
 
-import json
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
+import polars as pl
 import typer
 
+from experiments.results import say, write_results
+from experiments.tables import Shown, titled
 from trimtab.selector.journal import Journal
 from trimtab.selector.learned.judge import (
     predictions,
@@ -33,15 +33,23 @@ from trimtab.store import Store, open_store
 BUDGET = 0.1  # nats per token
 
 
-def study(store: Store, out: Path, *, seed: int = 0) -> dict[str, Any]:
-    """Measure and predict every behaviour of a store; return what is written to `results.json`."""
+TABLE = Shown(
+    "Predicted against measured usefulness of pairs: rank correlation, and by how much the vector "
+    "of the best k beats that of k random ones, nats per token",
+    ("behavior", "way", "learnt_from", "n", "k"),
+    ("spearman", "beyond_random"),
+)
+
+
+def study(store: Store, out: Path, *, seed: int = 0) -> None:
+    """Measure and predict every behaviour of a store, and write the table into `out`."""
     model, sae = load_for(store)
     settings = {"store": store.content_hash, "seed": seed, "budget": BUDGET}
     journal = Journal(out / "journal.jsonl", settings)
     scales, make_margin = scales_of(store, model, journal, BUDGET)
     measured = {}
     for behavior in store.behaviors():
-        typer.echo(f"how useful the pairs of {behavior} are", err=True)
+        say(f"how useful the pairs of {behavior} are")
         measured[behavior] = measure_training(store, sae, behavior, scales, make_margin, seed=seed)
     trainings = {behavior: one.training for behavior, one in measured.items()}
     rows = []
@@ -54,7 +62,7 @@ def study(store: Store, out: Path, *, seed: int = 0) -> dict[str, Any]:
                 ("other pairs", predictions(training, way)),
                 ("other behaviours", unseen[behavior]),
             ):
-                typer.echo(f"{behavior}: {way}, from {seen}", err=True)
+                say(f"{behavior}: {way}, from {seen}")
                 correlation = rank_correlation(predicted, training.usefulness, training.groups)
                 top = top_against_random(
                     training.parts, predicted, k, one.effects, one.groups, seed=seed
@@ -65,19 +73,13 @@ def study(store: Store, out: Path, *, seed: int = 0) -> dict[str, Any]:
                         "way": way,
                         "learnt_from": seen,
                         "n": len(training),
-                        "spearman": correlation.to_json(),
-                        "top": top.to_json(),
+                        "k": top.k,
+                        "spearman": correlation,
+                        "beyond_random": top.beyond,
                     }
                 )
-    results = {
-        "settings": settings,
-        "rows": rows,
-        "model": model.fingerprint(),
-        "versions": {name: version(name) for name in ("torch", "transformers", "scikit-learn")},
-        "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-    (out / "results.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    return results
+    config = {"settings": settings, "model": model.fingerprint()}
+    write_results(out, {"predictions": rows}, config)
 
 
 def main(
@@ -86,18 +88,8 @@ def main(
     seed: Annotated[int, typer.Option(help="Of splits and random choices.")] = 0,
 ) -> None:
     """Study learned selection over a store's behaviours."""
-    for row in study(open_store(store), out, seed=seed)["rows"]:
-        spearman, beyond = row["spearman"], row["top"]["beyond"]
-        typer.echo(
-            f"{row['behavior']:>14} {row['way']:>8} from {row['learnt_from']:<16} "
-            f"rho {_written(spearman)}  best {row['top']['k']} beyond random {_written(beyond)}"
-        )
-
-
-def _written(estimate: dict[str, Any]) -> str:
-    if estimate["value"] is None or estimate["low"] is None:
-        return str(estimate.get("reason"))
-    return f"{estimate['value']:.2f} [{estimate['low']:.2f}, {estimate['high']:.2f}]"
+    study(open_store(store), out, seed=seed)
+    typer.echo(titled(TABLE, pl.read_parquet(out / "predictions.parquet")))
 
 
 if __name__ == "__main__":

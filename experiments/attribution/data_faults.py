@@ -13,7 +13,7 @@ from torch import Tensor
 
 from experiments.attribution.lab import Floats, Lab
 from experiments.attribution.sizes import Sizes
-from experiments.attribution.truth import Row, Say, flat
+from experiments.attribution.truth import Row, Say
 from trimtab.errors import VectorError
 from trimtab.selector.attribution import ESTIMATORS, Game, attribute
 from trimtab.selector.audit import antisteering, poison
@@ -55,9 +55,7 @@ def recalls(game: Game, negative: Tensor, sizes: Sizes, say: Say) -> list[Row]:
             seeds = [str(seed) for seed in range(sizes.seeds)]
             for name, values in found.items():
                 recall = mean_estimate(np.array(values), seeds)
-                rows.append(
-                    flat({"kind": kind, "share": share, "estimator": name, "recall": recall})
-                )
+                rows.append({"kind": kind, "share": share, "estimator": name, "recall": recall})
     return rows
 
 
@@ -88,14 +86,12 @@ def recovery(lab: Lab, game: Game, sizes: Sizes, say: Say) -> list[Row]:
                 vectors[f"dropped by {name}"] = poison.without(spoilt, dropped)
             for name, vector in vectors.items():
                 found[name].append(_effects(lab, vector))
-        rows.append(
-            flat({"share": share, "vector": "clean", "effect": mean_estimate(whole, groups)})
-        )
+        rows.append({"share": share, "vector": "clean", "effect": mean_estimate(whole, groups)})
         for name, draws in found.items():
             effects = np.stack(draws, axis=1)
             kept = ratio_estimate(effects.mean(1), whole, groups, what="the clean vector's effect")
             row = {"share": share, "vector": name, "effect": mean_estimate(effects, groups)}
-            rows.append(flat(row | {"of_clean": kept}))
+            rows.append(row | {"of_clean": kept})
     return rows
 
 
@@ -156,7 +152,7 @@ def _row(lab: Lab, where: str, vector: str, slopes: Floats) -> Row:
         "wrong_way": antisteering.wrong_way(slopes),
         "slope": mean_estimate(slopes, lab.groups(where)),
     }
-    return flat({"pairs": where, "vector": vector, **estimates, "slopes": slopes.tolist()})
+    return {"pairs": where, "vector": vector, **estimates, "slopes": slopes.tolist()}
 
 
 def _effects(lab: Lab, direction: Tensor) -> Floats:

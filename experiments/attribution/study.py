@@ -14,17 +14,12 @@ Each measurement is journaled, so that an interrupted run resumes. The store mus
 the model that this loads: the one that the store names.
 """
 
-import json
-import subprocess
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
-import polars as pl
 import torch
 import typer
 from torch import Tensor
@@ -34,6 +29,7 @@ from experiments.attribution.lab import BUDGET, Lab
 from experiments.attribution.sizes import FULL, QUICK, Sizes
 from experiments.attribution.table import draw
 from experiments.attribution.truth import Row, Say, attributions, brittleness, full_game, score
+from experiments.results import say, write_results
 from trimtab.model.hook_points import parse_hook_point
 from trimtab.model.language_model import LanguageModel, load_model
 from trimtab.model.sae import SAE, load_sae
@@ -102,8 +98,6 @@ def study(
         | {name: float(a.scores[i]) for unit, name, a in found if unit == "samples"}
         for i, sample_id in enumerate(parts.sample_ids)
     ]
-    for name, rows in tables.items():
-        pl.DataFrame(list(rows), infer_schema_length=None).write_parquet(out / f"{name}.parquet")
     config = {
         "settings": settings,
         "multiplier": game.multiplier,
@@ -111,12 +105,9 @@ def study(
         "samples": parts.n_samples,
         "model": model.fingerprint(),
         "sae": None if sae is None else sae.fingerprint(),
-        "commit": _commit(),
-        "versions": {n: version(n) for n in ("trimtab", "torch", "transformers", "scikit-learn")},
         "cpu_seconds": time.process_time() - begun,
-        "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    (out / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+    write_results(out, tables, config)
 
 
 def largest_features(parts: Parts, count: int) -> Parts:
@@ -137,14 +128,6 @@ def negatives(store: Store, behavior: str, samples: Sequence[Sample]) -> Tensor:
     return torch.tensor([pooled[sample.id] for sample in samples])
 
 
-def _commit() -> str:
-    """The commit of the code, with `-dirty` where files differ from it."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude", "*"]
-    here = Path(__file__).parent
-    done = subprocess.run(command, cwd=here, capture_output=True, text=True, check=False)
-    return done.stdout.strip() or "not a checkout"
-
-
 def main(
     store: Annotated[Path, typer.Argument(help="A store of pairs.", show_default=False)],
     behavior: Annotated[str, typer.Argument(help="One of its behaviours.", show_default=False)],
@@ -158,12 +141,8 @@ def main(
     model = load_model(names["model"], dtype="float32", revision=names["model_revision"] or None)
     sae = load_sae(names["sae"], model)
     sizes = QUICK if quick else FULL
-    study(opened, behavior, model, sae, out, sizes=sizes, seed=seed, say=_say)
-    draw(out)
-
-
-def _say(what: str) -> None:
-    typer.echo(f"{datetime.now():%H:%M:%S}  {what}", err=True)
+    study(opened, behavior, model, sae, out, sizes=sizes, seed=seed, say=say)
+    typer.echo(draw(out))
 
 
 if __name__ == "__main__":

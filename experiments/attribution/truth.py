@@ -15,7 +15,6 @@ from trimtab.selector.attribution import ESTIMATORS, Attribution, Game, Unit, at
 from trimtab.selector.audit.brittleness import drop_curve
 from trimtab.selector.audit.lds import ceiling, lds, predicted
 from trimtab.selector.audit.subsets import draw_subsets, measured_effects
-from trimtab.selector.intervals import Estimate
 from trimtab.selector.parts import Parts
 
 DROPPED = (0.05, 0.1, 0.2, 0.3, 0.5)  # shares of the samples
@@ -126,7 +125,7 @@ def score(
                 }
                 | {"scored": one.tolist(), "held_out": other.tolist()}
             )
-    return [flat(row) for row in rows], subsets
+    return rows, subsets
 
 
 def _at_equal_damage(
@@ -167,17 +166,5 @@ def brittleness(
     for name, scores in orders.items():
         say(f"dropping the top by {name.replace('_', ' ')}")
         for point in drop_curve(held_out, scores, counts, lab.groups("held_out")):
-            rows.append(flat({"estimator": name, "n": n, **vars(point)}))
+            rows.append({"estimator": name, "n": n, **vars(point)})
     return rows
-
-
-def flat(row: Row) -> Row:
-    """Spread estimates over three columns; over a fourth the reason where there is none."""
-    spread: Row = {}
-    for name, item in row.items():
-        if isinstance(item, Estimate):
-            spread |= {name: item.value, f"{name}_low": item.low, f"{name}_high": item.high}
-            spread |= {f"{name}_reason": item.reason} if item.reason else {}
-        else:
-            spread[name] = item
-    return spread

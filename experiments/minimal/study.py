@@ -12,7 +12,6 @@ import json
 import tomllib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -20,6 +19,7 @@ import typer
 
 from experiments.attribution.sizes import QUICK
 from experiments.attribution.study import study as attribution_study
+from experiments.results import say
 from trimtab.errors import TrimtabError
 from trimtab.model.language_model import LanguageModel, load_model
 from trimtab.model.sae import SAE, load_sae
@@ -100,7 +100,7 @@ def study(
     (out / "behavior.json").write_text(json.dumps(facts, indent=1) + "\n")
     if not (out / "attribution" / "config.json").exists():
         opened = open_store(out / "store")
-        attribution_study(opened, name, model, sae, out / "attribution", sizes=QUICK, say=_say)
+        attribution_study(opened, name, model, sae, out / "attribution", sizes=QUICK, say=say)
 
 
 def main(
@@ -119,7 +119,7 @@ def main(
     settings = Settings(seed=seed, trials=trials)
     for name in only or listed:
         source = listed[name]
-        _say(name)
+        say(name)
         try:
             every = read(name, source, data, out / name / "data")
             drawn = draw(every, samples, seed)
@@ -128,10 +128,6 @@ def main(
         except TrimtabError as error:  # one behaviour that cannot be had keeps no other waiting
             typer.echo(f"{name}: {error}", err=True)
             (out / name / "error.txt").write_text(f"{error}\n")
-
-
-def _say(what: str) -> None:
-    typer.echo(f"{datetime.now():%H:%M:%S}  {what}", err=True)
 
 
 if __name__ == "__main__":

@@ -13,13 +13,9 @@ Each measurement is journaled under the hash of the SAE's weights: an interrupte
 an SAE that is added later costs only itself. `experiments.sae.behavior_table` draws the results.
 """
 
-import json
-import subprocess
 import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from functools import cache, partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -29,6 +25,7 @@ import torch
 import typer
 from torch import Tensor
 
+from experiments.results import flat, say, write_results
 from experiments.sae.behavior_table import TABLE, draw
 from experiments.sae.yardstick import BUDGET, MAX_NEW_TOKENS, Found, Yardstick, packaged
 from trimtab.errors import SelectionError, VectorError
@@ -181,9 +178,7 @@ def _row(
         row |= {"sae": sae.spec, "sae_sha256": sae.fingerprint()["sae_sha256"]}
     if row["features"] is not None:
         row["n_features"] = len(row["features"])
-    for name, estimate in estimates.items():
-        row |= {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
-    return row
+    return row | flat(estimates)
 
 
 def write(rows: Sequence[Row], file: Path) -> None:
@@ -194,14 +189,6 @@ def write(rows: Sequence[Row], file: Path) -> None:
         earlier = pl.read_parquet(file).join(table, on=same, how="anti", nulls_equal=True)
         table = pl.concat([earlier, table])
     table.write_parquet(file)
-
-
-def _commit() -> str:
-    """The commit of the code, with `-dirty` where files differ from it."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude", "*"]
-    here = Path(__file__).parent
-    done = subprocess.run(command, cwd=here, capture_output=True, text=True, check=False)
-    return done.stdout.strip() or "not a checkout"
 
 
 def main(
@@ -236,21 +223,14 @@ def main(
     damage = Damage(loaded, hook_point, max_texts=DAMAGE_TEXTS)
     for name in behaviors.split(","):
         yardstick = packaged(name.strip(), seed, model=loaded, hook_point=hook_point, damage=damage)
-        write(compare(yardstick, candidates, journal, _say), out / TABLE)
+        write(compare(yardstick, candidates, journal, say), out / TABLE)
     config = {
         "settings": settings,
         "behaviors": behaviors,
         "saes": {sae.spec: sae.fingerprint()["sae_sha256"] for sae in candidates},
-        "commit": _commit(),
-        "versions": {name: version(name) for name in ("torch", "transformers", "sae-lens")},
-        "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    (out / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+    write_results(out, {}, config)
     draw(out)
-
-
-def _say(what: str) -> None:
-    typer.echo(f"{datetime.now():%H:%M:%S}  {what}", err=True)
 
 
 if __name__ == "__main__":

@@ -15,26 +15,22 @@ Each measurement is journaled, so that an interrupted run resumes. The store mus
 the model that this loads: the one that the store names.
 """
 
-import json
-import subprocess
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
 import numpy as np
-import polars as pl
 import typer
 from numpy.typing import NDArray
 from sklearn.metrics import cohen_kappa_score
 from torch import Tensor, cosine_similarity
 
+from experiments.results import say, write_results
 from experiments.targets.sizes import FULL, QUICK, Sizes
 from experiments.targets.table import draw
-from experiments.targets.worth import Measured, columns, over_halvings, worth
+from experiments.targets.worth import Measured, over_halvings, worth
 from trimtab.errors import SelectionError
 from trimtab.model.hook_points import parse_hook_point
 from trimtab.model.language_model import LanguageModel, load_model
@@ -158,8 +154,6 @@ def study(
         "halvings": over_halvings(measured, sizes.halvings, seed),
         "judges": [_agreement(bench.classifier, other, replies, measured)],
     }
-    for name, table in tables.items():
-        pl.DataFrame(table, infer_schema_length=None).write_parquet(out / f"{name}.parquet")
     config = {
         "settings": settings,
         "vectors": len(members),
@@ -169,12 +163,9 @@ def study(
         "mixture": standing.weights,
         "model": model.fingerprint(),
         "sae": None if sae is None else sae.fingerprint(),
-        "commit": _commit(),
-        "versions": {n: version(n) for n in ("trimtab", "torch", "transformers", "scikit-learn")},
         "cpu_seconds": time.process_time() - begun,
-        "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    (out / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+    write_results(out, tables, config)
 
 
 def _bench(
@@ -245,10 +236,12 @@ def _read(
 def _over_all(measured: Measured, before: dict[str, NDArray[np.float64]]) -> list[Row]:
     """Return a row a surrogate that is not fitted: its correlation over all vectors."""
     return [
-        {"surrogate": name}
-        | columns("held_out", lds(values, measured.questions))
-        | columns("held_out_other_judge", lds(values, measured.other))
-        | columns("tune", lds(values, measured.tune))
+        {
+            "surrogate": name,
+            "held_out": lds(values, measured.questions),
+            "held_out_other_judge": lds(values, measured.other),
+            "tune": lds(values, measured.tune),
+        }
         for name, values in (dict(measured.effects) | before).items()
     ]
 
@@ -270,15 +263,8 @@ def _agreement(
         "replies": len(replies),
         "agreement": float((one == two).mean()),
         "kappa": float(cohen_kappa_score(one, two)),
-    } | columns("rates", lds(measured.other.mean(1), measured.questions))
-
-
-def _commit() -> str:
-    """The commit of the code, with `-dirty` where files differ from it."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude", "*"]
-    here = Path(__file__).parent
-    done = subprocess.run(command, cwd=here, capture_output=True, text=True, check=False)
-    return done.stdout.strip() or "not a checkout"
+        "rates": lds(measured.other.mean(1), measured.questions),
+    }
 
 
 def main(
@@ -298,12 +284,8 @@ def main(
     model = load_model(names["model"], dtype="float32", revision=names["model_revision"] or None)
     sae = load_sae(names["sae"], model)
     sizes = QUICK if quick else FULL
-    study(opened, behavior, model, sae, out, questions=asked, sizes=sizes, seed=seed, say=_say)
-    draw(out)
-
-
-def _say(what: str) -> None:
-    typer.echo(f"{datetime.now():%H:%M:%S}  {what}", err=True)
+    study(opened, behavior, model, sae, out, questions=asked, sizes=sizes, seed=seed, say=say)
+    typer.echo(draw(out))
 
 
 if __name__ == "__main__":

@@ -70,16 +70,22 @@ def worth(choose: Measured, report: Measured) -> tuple[list[Row], Standing]:
     for name, said in predictions(standing, report.effects).items():
         inside = standing.correlations[standing.best if name == CHOICE else name]  # type: ignore[index]
         rows.append(
-            {"surrogate": name, "is": standing.best if name == CHOICE else name}
-            | columns("calibration", inside)
-            | columns("held_out", lds(said, report.questions))
-            | columns("held_out_other_judge", lds(said, report.other))
+            {
+                "surrogate": name,
+                "is": standing.best if name == CHOICE else name,
+                "calibration": inside,
+                "held_out": lds(said, report.questions),
+                "held_out_other_judge": lds(said, report.other),
+            }
         )
     rows.append(
-        {"surrogate": "reliability of the rates", "is": None}
-        | columns("calibration", standing.ceiling)
-        | columns("held_out", _ceiling(report.questions))
-        | columns("held_out_other_judge", _ceiling(report.other))
+        {
+            "surrogate": "reliability of the rates",
+            "is": None,
+            "calibration": standing.ceiling,
+            "held_out": _ceiling(report.questions),
+            "held_out_other_judge": _ceiling(report.other),
+        }
     )
     return rows, standing
 
@@ -105,17 +111,12 @@ def over_halvings(measured: Measured, count: int, seed: int) -> list[Row]:
         {
             "surrogate": name,
             "mean": float(np.mean(values)),
-            "low": float(np.quantile(values, 0.05)),
-            "high": float(np.quantile(values, 0.95)),
+            "mean_low": float(np.quantile(values, 0.05)),
+            "mean_high": float(np.quantile(values, 0.95)),
             "picked": picked.count(name) / count,
         }
         for name, values in found.items()
     ]
-
-
-def columns(name: str, found: Estimate) -> Row:
-    """Return an estimate as three columns."""
-    return {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
 
 
 def _ceiling(shown: Floats) -> Estimate:
