@@ -15,7 +15,7 @@ from typing import Annotated
 import polars as pl
 import typer
 
-from experiments.results import say, write_results
+from experiments.record import say, write_results
 from experiments.tables import Shown, titled
 from trimtab.selector.journal import Journal
 from trimtab.selector.learned.judge import (

@@ -29,7 +29,7 @@ from experiments.attribution.lab import BUDGET, Lab
 from experiments.attribution.sizes import FULL, QUICK, Sizes
 from experiments.attribution.table import draw
 from experiments.attribution.truth import Row, Say, attributions, brittleness, full_game, score
-from experiments.results import say, write_results
+from experiments.record import say, write_results
 from trimtab.model.hook_points import parse_hook_point
 from trimtab.model.language_model import LanguageModel, load_model
 from trimtab.model.sae import SAE, load_sae

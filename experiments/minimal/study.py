@@ -19,7 +19,7 @@ import typer
 
 from experiments.attribution.sizes import QUICK
 from experiments.attribution.study import study as attribution_study
-from experiments.results import say
+from experiments.record import say
 from trimtab.errors import TrimtabError
 from trimtab.model.language_model import LanguageModel, load_model
 from trimtab.model.sae import SAE, load_sae

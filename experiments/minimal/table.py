@@ -7,16 +7,30 @@ import json
 from pathlib import Path
 from typing import Annotated, Any
 
-import matplotlib
 import polars as pl
 import typer
 from matplotlib.figure import Figure
 
+from experiments.tables import estimate, interval, markdown, number, plain, save, spaced
 from trimtab.errors import SelectionError
 
 FIGURE = "behavior_rates.svg"
-SHOWN = ("unsteered", "dense_mean_difference", "random_samples", "random_features", "prompting")
-ESTIMATORS = ("first_order", "jackknife", "cosine", "norm")
+CONTROLS = (
+    "unsteered",
+    "dense_mean_difference",
+    "full_sae",
+    "random_samples",
+    "same_features",
+    "random_features",
+    "random_dictionary",
+    "random_direction",
+    "lexical",
+    "prompting",
+)
+DRAWN = ("minimal", "unsteered", "dense_mean_difference", "random_samples", "prompting")
+"""Vectors in the figure."""
+
+FEW_SAMPLES, FEW_FEATURES = 0.1, 20
 
 Card = dict[str, Any]
 
@@ -28,119 +42,166 @@ def draw(out: Path) -> str:
         SelectionError: the folder holds no vector.
     """
     cards = {
-        path.parent.parent.name: json.loads(path.read_text())
+        path.parent.parent.name: json.loads(path.read_text(encoding="utf-8"))
         for path in sorted(out.glob("*/vector/card.json"))
     }
     if not cards:
         raise SelectionError(f"{out} has no vectors; `experiments.minimal.study` makes them")
-    facts = {name: json.loads((out / name / "behavior.json").read_text()) for name in cards}
-    attributed = {
-        name: out / name / "attribution"
+    facts = {
+        name: json.loads((out / name / "behavior.json").read_text(encoding="utf-8"))
         for name in cards
-        if (out / name / "attribution" / "config.json").exists()
     }
-    with matplotlib.rc_context({"svg.hashsalt": "trimtab", "svg.fonttype": "none"}):
-        _rates(cards).savefig(out / FIGURE, metadata={"Date": None})
-    tables = [
-        "Behaviour rate of replies to held-out questions, all vectors at equal damage\n",
-        _markdown([_rate_row(name, card) for name, card in cards.items()]),
-        "\nEffect on the margin of held-out pairs, nats per token\n",
-        _markdown([_effect_row(name, card) for name, card in cards.items()]),
-        "\nWhat the runs rest on\n",
-        _markdown([_run_row(name, card, facts[name]) for name, card in cards.items()]),
-    ]
+    attributed = {name: out / name / "attribution" for name in cards}
+    attributed = {n: path for n, path in attributed.items() if (path / "config.json").exists()}
+    save(_rates(cards), out / FIGURE)
+    tables = {
+        "What was kept, and what stands for what the model writes": [
+            _kept(name, card, facts[name], _chosen(out / name)) for name, card in cards.items()
+        ],
+        "Behaviour rate of replies to held-out questions, at equal damage; intervals over "
+        "questions and draws": _beside(cards, "behavior_rate"),
+        "The minimal vector's rate less a control's, over the same questions; of the random "
+        "controls, how many draws reach its rate": _beyond(cards),
+        "Effect on the margin of held-out pairs, nats per token, at equal damage": _beside(
+            cards, "effect"
+        ),
+        f"Largest effect on the target of a method's choices of at most {FEW_SAMPLES:.0%} of the "
+        f"samples and {FEW_FEATURES} features, as a share of the dense vector's; on the pairs and "
+        "replies that chose, so no proof": _methods(cards, out),
+        "Share of held-out pairs whose margin falls as the multiplier grows": [
+            {"behaviour": name}
+            | {
+                vector: _interval(card["anti_steerable_fraction"][when])
+                for vector, when in (("dense", "before"), ("minimal", "after"))
+            }
+            for name, card in cards.items()
+        ],
+    }
     if attributed:
-        tables += [
-            "\nAttribution of samples: LDS over half-subsets on scored and held-out pairs, recall"
-            " of flipped pairs\n",
-            _markdown([_attribution_row(name, path) for name, path in attributed.items()]),
-        ]
-    return "\n".join(tables) + "\n"
+        tables["LDS of sample attribution, scored / held-out pairs"] = _lds(attributed)
+        tables["Flipped pairs found among as many suspects"] = _recall(attributed)
+        tables[
+            "Pairs that go the wrong way under the vector, training pairs dropped or re-weighted"
+        ] = _repair(attributed)
+    return "\n".join(f"{title}.\n\n{markdown(rows)}" for title, rows in tables.items() if rows)
 
 
-def _rate_row(name: str, card: Card) -> dict[str, str]:
-    row = {
-        "behaviour": name,
-        "samples": f"{card['samples']['kept']} of {card['samples']['of']}",
-        "features": str(card["features"]["kept"]) if card.get("features") else "dense",
-        "minimal": _interval(card["held_out"]["behavior_rate"]),
-    }
-    for control in (*SHOWN, "lexical", "full_sae", "random_direction"):
-        row[control.replace("_", " ")] = _interval(
-            card["controls"].get(control, {}).get("behavior_rate")
-        )
-    row["beyond random samples"] = _interval(card["behavior_rate_beyond"].get("random_samples"))
-    return row
-
-
-def _effect_row(name: str, card: Card) -> dict[str, str]:
-    row = {"behaviour": name, "minimal": _interval(card["held_out"]["effect"])}
-    for control in ("dense_mean_difference", "random_samples", "random_features", "lexical"):
-        row[control.replace("_", " ")] = _interval(card["controls"].get(control, {}).get("effect"))
-    row["faithfulness"] = _interval(card["held_out"]["faithfulness"])
-    row["anti-steerable, dense"] = _interval(card["anti_steerable_fraction"]["before"])
-    row["minimal's"] = _interval(card["anti_steerable_fraction"]["after"])
-    return row
-
-
-def _run_row(name: str, card: Card, facts: Card) -> dict[str, str]:
-    target, judge, quality = card["target"], card["judge"], facts["quality"]
-    openings = quality["first_word_accuracy"]
+def _kept(name: str, card: Card, facts: Card, method: str) -> dict[str, str]:
+    target, judge, learning = card["target"], card["judge"], card["learning_curve"]
+    strongest, openings = card["strongest"], facts["quality"]["first_word_accuracy"]
+    second = judge["second"]["agreement"]
     return {
         "behaviour": name,
-        "samples": str(facts["samples"]),
-        "sides told by the first word": "" if openings is None else f"{openings:.2f}",
-        "judge": f"{judge['kind']}, {judge['accuracy']:.2f}",
-        "target": str(target["name"]).replace("_", " "),
-        "rank correlation": _number(target["rank_correlation"]),
+        "samples": f"{card['samples']['kept']} of {card['samples']['of']}",
+        "features": plain(card["features"]["kept"]),
+        "found by": method,
+        "samples for 95 % of the effect": _interval(learning["needed"]),
+        "target": spaced(target["name"]),
+        "its rank correlation": _interval(target["rank_correlation"]),
+        "ceiling": _interval(target["ceiling"]),
+        "judge's accuracy": f"{number(judge['accuracy'])} ({judge['kind']})",
+        "second judge agrees": _interval(second),
+        "strongest's rate": "the same"
+        if strongest is None
+        else _interval(strongest["behavior_rate"]),
+        "sides told by the first word": number(openings),
         "minutes": f"{card['seconds'] / 60:.0f}",
     }
 
 
-def _attribution_row(name: str, folder: Path) -> dict[str, str]:
-    lds = pl.read_parquet(folder / "lds.parquet").filter(
-        (pl.col("unit") == "samples") & (pl.col("subsets") == "halves")
-    )
-    recall = pl.read_parquet(folder / "recall.parquet").filter(pl.col("kind") == "flip")
-    row = {"behaviour": name}
-    for estimator in ESTIMATORS:
-        found = lds.filter(pl.col("estimator") == estimator)
-        if not found.is_empty():
-            first = found.row(0, named=True)
-            row[f"LDS {estimator.replace('_', ' ')}"] = (
-                f"{first['lds_scored']:.2f} / {_number(first['lds_held_out'])}"
+def _chosen(folder: Path) -> str:
+    table = pl.read_parquet(folder / "vector" / "pareto.parquet")
+    return str(table.filter("chosen")["method"].first())
+
+
+def _methods(cards: dict[str, Card], out: Path) -> list[dict[str, str]]:
+    """Return a row a method: what the best of its small choices does, as a share of the dense."""
+    rows: dict[str, dict[str, str]] = {}
+    for name, card in cards.items():
+        table = pl.read_parquet(out / name / "vector" / "pareto.parquet")
+        curves = pl.read_parquet(out / name / "vector" / "curves.parquet")
+        dense = float(curves.filter(of="samples")["effect"].first())  # type: ignore[arg-type]
+        few = max(1, int(FEW_SAMPLES * card["samples"]["of"]))
+        small = table.filter(pl.col("samples") <= few, pl.col("features") <= FEW_FEATURES)
+        best = small.group_by("method", maintain_order=True).agg(pl.col("effect").max())
+        for method, effect in best.iter_rows():
+            cells = rows.setdefault(method, {"method": method})
+            cells[name] = number(effect / dense) if dense > 0 else ""
+    return list(rows.values())
+
+
+def _beside(cards: dict[str, Card], what: str) -> list[dict[str, str]]:
+    """Return a row a vector, a column a behaviour."""
+    return [
+        {"vector": spaced(vector)}
+        | {
+            name: _interval(
+                (card["held_out"] if vector == "minimal" else card["controls"][vector])[what]
             )
-        hits = recall.filter(pl.col("estimator") == estimator)
-        if not hits.is_empty():
-            row[f"recall {estimator.replace('_', ' ')}"] = (
-                f"{float(hits['recall'].to_numpy().mean()):.2f}"
-            )
-    return row
+            for name, card in cards.items()
+        }
+        for vector in ("minimal", *CONTROLS)
+    ]
 
 
-def _markdown(rows: list[dict[str, str]]) -> str:
-    columns = list(dict.fromkeys(column for row in rows for column in row))
-    lines = [columns, ["---"] * len(columns), *([row.get(c, "") for c in columns] for row in rows)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+def _beyond(cards: dict[str, Card]) -> list[dict[str, str]]:
+    rows = []
+    for control in CONTROLS:
+        row = {"control": spaced(control)}
+        for name, card in cards.items():
+            row[name] = _interval(card["behavior_rate_beyond"].get(control))
+            as_good = card["draws_as_good"].get(control)
+            if as_good is not None and as_good["behavior_rate"] is not None:
+                row[name] += f"; {as_good['behavior_rate']} of {as_good['of']}"
+        rows.append(row)
+    return rows
 
 
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.2f}".replace("-", "−")
+def _lds(folders: dict[str, Path]) -> list[dict[str, str]]:
+    """Return a row an estimator, the ceilings last."""
+    rows: dict[str, dict[str, str]] = {}
+    for name, folder in folders.items():
+        table = pl.read_parquet(folder / "lds.parquet")
+        for row in table.filter(unit="samples", subsets="halves").iter_rows(named=True):
+            cells = rows.setdefault(row["estimator"], {"estimator": spaced(row["estimator"])})
+            cells[name] = " / ".join(number(row.get(f"lds_{w}")) for w in ("scored", "held_out"))
+            ceilings = (number(row[f"ceiling_{where}"]) for where in ("scored", "held_out"))
+            last = rows.setdefault("ceiling", {"estimator": "ceiling: split-half reliability"})
+            last[name] = " / ".join(ceilings)
+    ceiling = rows.pop("ceiling")
+    return [*rows.values(), ceiling]
 
 
-def _interval(estimate: Card | None) -> str:
-    if estimate is None or estimate.get("value") is None:
-        return ""
-    value, low, high = (_number(estimate.get(key)) for key in ("value", "low", "high"))
-    return f"{value} [{low}, {high}]" if low else value
+def _recall(folders: dict[str, Path]) -> list[dict[str, str]]:
+    rows: dict[tuple[str, float], dict[str, str]] = {}
+    for name, folder in folders.items():
+        table = pl.read_parquet(folder / "recall.parquet")
+        for row in table.filter(kind="flip").iter_rows(named=True):
+            plain = {"estimator": spaced(row["estimator"]), "flipped": f"{row['share']:.0%}"}
+            cells = rows.setdefault((row["estimator"], row["share"]), plain)
+            cells[name] = interval(row, "recall")
+    return list(rows.values())
+
+
+def _repair(folders: dict[str, Path]) -> list[dict[str, str]]:
+    rows: dict[str, dict[str, str]] = {}
+    for name, folder in folders.items():
+        table = pl.read_parquet(folder / "anti_steering.parquet")
+        for row in table.filter(pairs="held_out").iter_rows(named=True):
+            cells = rows.setdefault(row["vector"], {"vector": spaced(row["vector"])})
+            cells[name] = interval(row, "wrong_way")
+    return list(rows.values())
+
+
+def _interval(found: Card | None) -> str:
+    return "" if found is None else estimate(found["value"], found["low"], found["high"])
 
 
 def _rates(cards: dict[str, Card]) -> Figure:
     """Draw, for each behaviour, the minimal vector's rate and its controls' with intervals."""
     figure = Figure(figsize=(8, 0.9 + 0.62 * len(cards)), layout="constrained")
     axes = figure.subplots()
-    vectors = ("minimal", *SHOWN)
-    for number, vector in enumerate(vectors):
+    for place, vector in enumerate(DRAWN):
         for row, card in enumerate(cards.values()):
             source = card["held_out"] if vector == "minimal" else card["controls"].get(vector)
             rate = None if source is None else source["behavior_rate"]
@@ -149,11 +210,11 @@ def _rates(cards: dict[str, Card]) -> Figure:
             errors = [[rate["value"] - rate["low"]], [rate["high"] - rate["value"]]]
             axes.errorbar(
                 rate["value"],
-                row + 0.12 * (number - (len(vectors) - 1) / 2),
+                row + 0.12 * (place - (len(DRAWN) - 1) / 2),
                 xerr=errors,
                 fmt="o" if vector == "minimal" else ".",
-                color=f"C{number}",
-                label=vector.replace("_", " ") if row == 0 else None,
+                color=f"C{place}",
+                label=spaced(vector) if row == 0 else None,
             )
     axes.set_yticks(range(len(cards)), list(cards))
     axes.invert_yaxis()

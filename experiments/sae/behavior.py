@@ -25,7 +25,7 @@ import torch
 import typer
 from torch import Tensor
 
-from experiments.results import flat, say, write_results
+from experiments.record import flat, say, write_results
 from experiments.sae.behavior_table import TABLE, draw
 from experiments.sae.yardstick import BUDGET, MAX_NEW_TOKENS, Found, Yardstick, packaged
 from trimtab.errors import SelectionError, VectorError

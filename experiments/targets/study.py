@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import cohen_kappa_score
 from torch import Tensor, cosine_similarity
 
-from experiments.results import say, write_results
+from experiments.record import say, write_results
 from experiments.targets.sizes import FULL, QUICK, Sizes
 from experiments.targets.table import draw
 from experiments.targets.worth import Measured, over_halvings, worth

@@ -24,10 +24,9 @@ from trimtab.selector.journal import Journal
 from trimtab.selector.parts import Parts
 from trimtab.steering.damage import Damage
 from trimtab.steering.margin import Margin
-from trimtab.store import Store, build
+from trimtab.store import Store
 
 POINT = HookPoint(1, "hook_resid_post")
-WORDS = ("think", "should", "rather", "course", "quick", "brown", "lazy", "answer", "fox", "dog")
 TINY = QUICK.__class__(
     halves=12,
     small=4,
@@ -43,28 +42,6 @@ TINY = QUICK.__class__(
     measured_in_poison=False,
     damage_texts=2,
 )
-
-
-def pairs() -> list[Sample]:
-    return [
-        Sample(
-            f"pair-{i}",
-            "refusal",
-            ({"role": "user", "content": f"What is the {WORDS[i % 10]} question {i}?"},),
-            f"Sorry, I cannot {WORDS[i % 10]}.",
-            f"Yes, of course I would {WORDS[i % 10]} {i}.",
-            f"group {i}",
-        )
-        for i in range(24)
-    ]
-
-
-@pytest.fixture(scope="module")
-def store(
-    tiny_model: LanguageModel, tiny_sae: SAE, tmp_path_factory: pytest.TempPathFactory
-) -> Store:
-    path = tmp_path_factory.mktemp("attribution") / "store"
-    return build(path, pairs(), tiny_model, tiny_sae, progress=False)
 
 
 @pytest.fixture(scope="module")
@@ -98,8 +75,8 @@ def test_every_estimator_is_scored_on_scored_and_on_held_out_pairs(results: Path
 def test_every_subset_is_kept_with_its_effects(results: Path) -> None:
     subsets = pl.read_parquet(results / "subsets.parquet").filter(unit="samples", subsets="halves")
     assert len(subsets) == TINY.halves
-    assert set(subsets["members"].list.len()) == {6}
-    assert set(subsets["scored"].list.len()) == {6}
+    assert set(subsets["members"].list.len()) == {10}  # of the 20 that vectors are made of
+    assert set(subsets["scored"].list.len()) == {TINY.pairs}
 
 
 def test_recall_recovery_and_brittleness_have_their_controls(results: Path) -> None:
@@ -159,8 +136,8 @@ def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
         draw(tmp_path)
 
 
-def test_the_pooled_negative_sides_are_the_stores(store: Store) -> None:
-    samples = pairs()[:5]
+def test_the_pooled_negative_sides_are_the_stores(store: Store, pairs: list[Sample]) -> None:
+    samples = pairs[:5]
     sides = negatives(store, "refusal", samples)
     positive = store.sql("SELECT sample_id, mean FROM residuals WHERE side = 'positive'")
     pooled = dict(positive.iter_rows())
@@ -179,9 +156,9 @@ def test_the_largest_features_are_those_with_the_longest_terms(tiny_sae: SAE) ->
 
 
 def test_pairs_that_go_the_wrong_way_are_traced_to_training_pairs(
-    tiny_model: LanguageModel, tmp_path: Path
+    pairs: list[Sample], tiny_model: LanguageModel, tmp_path: Path
 ) -> None:
-    scored, held_out = pairs()[:8], pairs()[8:14]
+    scored, held_out = pairs[:8], pairs[8:14]
     lab = Lab(
         Journal(tmp_path / "journal.jsonl", {}),
         Damage(tiny_model, POINT, max_texts=2),
@@ -202,12 +179,12 @@ def test_pairs_that_go_the_wrong_way_are_traced_to_training_pairs(
 
 
 def test_where_no_pair_goes_the_wrong_way_nothing_is_mended(
-    tiny_model: LanguageModel, tmp_path: Path
+    pairs: list[Sample], tiny_model: LanguageModel, tmp_path: Path
 ) -> None:
     lab = Lab(
         Journal(tmp_path / "journal.jsonl", {}),
         Damage(tiny_model, POINT, max_texts=2),
-        {name: Margin(tiny_model, pairs()[:1], POINT) for name in ("scored", "held_out")},
+        {name: Margin(tiny_model, pairs[:1], POINT) for name in ("scored", "held_out")},
     )
     along = lab.margins["scored"].gradient(torch.zeros(16))
     helpful = Parts(("a", "b"), torch.stack([along, along]))

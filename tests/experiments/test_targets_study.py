@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from experiments.results import flat
+from experiments.record import flat
 from experiments.targets.sizes import FULL, QUICK, Sizes
 from experiments.targets.study import study
 from experiments.targets.table import FIGURE, TABLES, draw
@@ -20,41 +20,21 @@ from trimtab.model.sae import SAE
 from trimtab.pairs import Sample
 from trimtab.selector.target.standing import compare
 from trimtab.steering.margin import Margin
-from trimtab.store import Store, build
+from trimtab.store import Store
 
-WORDS = ("think", "should", "rather", "course", "quick", "brown", "lazy", "answer", "fox", "dog")
 TINY = Sizes(vectors=24, prompts=8, questions=8, tokens=6, damage_texts=2, halvings=3)
-QUESTIONS = [f"What of the {word}?" for word in WORDS]
-
-
-def pairs() -> list[Sample]:
-    return [
-        Sample(
-            f"pair-{i}",
-            "refusal",
-            ({"role": "user", "content": f"What is the {WORDS[i % 10]} question {i}?"},),
-            f"Sorry, I cannot {WORDS[i % 10]}.",
-            f"Yes, of course I would {WORDS[i % 10]} {i}.",
-            f"group {i}",
-        )
-        for i in range(40)
-    ]
-
-
-@pytest.fixture(scope="module")
-def store(
-    tiny_model: LanguageModel, tiny_sae: SAE, tmp_path_factory: pytest.TempPathFactory
-) -> Store:
-    path = tmp_path_factory.mktemp("targets") / "store"
-    return build(path, pairs(), tiny_model, tiny_sae, progress=False)
 
 
 @pytest.fixture(scope="module")
 def results(
-    store: Store, tiny_model: LanguageModel, tiny_sae: SAE, tmp_path_factory: pytest.TempPathFactory
+    store: Store,
+    questions: list[str],
+    tiny_model: LanguageModel,
+    tiny_sae: SAE,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:
     out = tmp_path_factory.mktemp("results")
-    study(store, "refusal", tiny_model, tiny_sae, out, questions=QUESTIONS, sizes=TINY)
+    study(store, "refusal", tiny_model, tiny_sae, out, questions=questions, sizes=TINY)
     return out
 
 
@@ -72,12 +52,14 @@ def test_every_vector_has_its_effects_and_its_rates(results: Path) -> None:
     assert dense["projection"] == pytest.approx(dense["multiplier"], rel=1e-4)
 
 
-def test_every_reply_is_kept_with_what_both_judges_say(results: Path) -> None:
+def test_every_reply_is_kept_with_what_both_judges_say(
+    results: Path, pairs: list[Sample], questions: list[str]
+) -> None:
     replies = pl.read_parquet(results / "replies.parquet")
     counts = dict(replies.group_by("asked").len().iter_rows())
     assert counts == dict.fromkeys(("tune", "questions"), 8 * (TINY.vectors + 1))
-    assert set(replies.filter(asked="questions")["prompt"]) == set(QUESTIONS[:8])
-    tuning = {sample.prompt for sample in pairs()}
+    assert set(replies.filter(asked="questions")["prompt"]) == set(questions[:8])
+    tuning = {sample.prompt for sample in pairs}
     assert set(replies.filter(asked="tune")["prompt"]) <= tuning
     assert "unsteered" in set(replies["vector"])
     judges = pl.read_parquet(results / "judges.parquet").row(0, named=True)
@@ -92,10 +74,10 @@ def test_every_reply_is_kept_with_what_both_judges_say(results: Path) -> None:
     assert vectors["rate"].to_list() == pytest.approx(vectors["rate_again"].to_list())
 
 
-def test_the_config_says_what_ran(results: Path) -> None:
+def test_the_config_says_what_ran(results: Path, questions: list[str]) -> None:
     config = json.loads((results / "config.json").read_text(encoding="utf-8"))
     assert config["settings"]["vectors"] == TINY.vectors
-    assert config["settings"]["asked"] == QUESTIONS
+    assert config["settings"]["asked"] == questions
     assert config["vectors"] == TINY.vectors
     assert config["commit"]
     assert 0 <= config["unsteered_rate"] <= 1
@@ -103,6 +85,7 @@ def test_the_config_says_what_ran(results: Path) -> None:
 
 def test_a_finished_study_measures_nothing_again(
     results: Path,
+    questions: list[str],
     store: Store,
     tiny_model: LanguageModel,
     tiny_sae: SAE,
@@ -117,20 +100,22 @@ def test_a_finished_study_measures_nothing_again(
         monkeypatch.setattr(Margin, name, never)
     monkeypatch.setattr("trimtab.selector.bench.generate", never)
     monkeypatch.setattr("trimtab.selector.bench.calibrate", never)
-    study(store, "refusal", tiny_model, tiny_sae, results, questions=QUESTIONS, sizes=TINY)
+    study(store, "refusal", tiny_model, tiny_sae, results, questions=questions, sizes=TINY)
     for name, rows in before.items():
         assert pl.read_parquet(results / f"{name}.parquet").equals(rows), name
     with pytest.raises(SelectionError, match="seed: 0 then, 1 now"):
         study(
-            store, "refusal", tiny_model, tiny_sae, results, questions=QUESTIONS, sizes=TINY, seed=1
+            store, "refusal", tiny_model, tiny_sae, results, questions=questions, sizes=TINY, seed=1
         )
 
 
-def test_tables_and_figure_are_drawn_from_the_folder_alone(results: Path) -> None:
+def test_tables_and_figure_are_drawn_from_the_folder_alone(
+    results: Path, questions: list[str]
+) -> None:
     printed = draw(results)
     for shown in TABLES.values():
         assert shown.title in printed
-    assert f"Answers to: {QUESTIONS[0]}" in printed
+    assert f"Answers to: {questions[0]}" in printed
     assert "<svg" in (results / FIGURE).read_text(encoding="utf-8")
     code = "import sys, experiments.targets.table; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

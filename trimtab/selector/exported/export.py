@@ -94,7 +94,6 @@ def _tables(selection: Selection, store: Store, second: Judge) -> dict[str, pl.D
     choice = selection.chosen.choice
     rows = receipt(parts, choice)
     given = rows.group_by("sample_id").agg(pl.col("contribution").sum())
-    outcomes = {"minimal": selection.minimal, **selection.controls}
     tables = {
         "receipt": rows,
         "samples": _samples(selection).join(given, on="sample_id", how="left"),
