@@ -38,6 +38,7 @@ from trimtab.selector.journal import Journal
 from trimtab.selector.material import gather
 from trimtab.selector.parts import Parts
 from trimtab.selector.rankers import FEATURE_RANKERS, Evidence
+from trimtab.selector.scales import Scales
 from trimtab.steering.damage import Damage
 from trimtab.steering.margin import Margin
 from trimtab.store import Store, open_store
@@ -75,8 +76,7 @@ def study(
     )
     point = parse_hook_point(store.fingerprint["hook_point"])
     lab = Lab(
-        journal,
-        Damage(model, point, max_texts=sizes.damage_texts),
+        Scales(journal, point, Damage(model, point, max_texts=sizes.damage_texts), BUDGET),
         {
             "scored": Margin(model, material.tune[: sizes.pairs], point),
             "held_out": Margin(model, material.report[: sizes.pairs], point),

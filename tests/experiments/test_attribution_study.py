@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from experiments.attribution.data_faults import anti_steering
-from experiments.attribution.lab import Lab
+from experiments.attribution.lab import BUDGET, Lab
 from experiments.attribution.sizes import QUICK
 from experiments.attribution.study import largest_features, negatives, study
 from experiments.attribution.table import FIGURE, TABLES, draw
@@ -22,6 +22,7 @@ from trimtab.model.sae import SAE
 from trimtab.pairs import Sample
 from trimtab.selector.journal import Journal
 from trimtab.selector.parts import Parts
+from trimtab.selector.scales import Scales
 from trimtab.steering.damage import Damage
 from trimtab.steering.margin import Margin
 from trimtab.store import Store
@@ -160,8 +161,12 @@ def test_pairs_that_go_the_wrong_way_are_traced_to_training_pairs(
 ) -> None:
     scored, held_out = pairs[:8], pairs[8:14]
     lab = Lab(
-        Journal(tmp_path / "journal.jsonl", {}),
-        Damage(tiny_model, POINT, max_texts=2),
+        Scales(
+            Journal(tmp_path / "journal.jsonl", {}),
+            POINT,
+            Damage(tiny_model, POINT, max_texts=2),
+            BUDGET,
+        ),
         {
             "scored": Margin(tiny_model, scored, POINT),
             "held_out": Margin(tiny_model, held_out, POINT),
@@ -182,8 +187,12 @@ def test_where_no_pair_goes_the_wrong_way_nothing_is_mended(
     pairs: list[Sample], tiny_model: LanguageModel, tmp_path: Path
 ) -> None:
     lab = Lab(
-        Journal(tmp_path / "journal.jsonl", {}),
-        Damage(tiny_model, POINT, max_texts=2),
+        Scales(
+            Journal(tmp_path / "journal.jsonl", {}),
+            POINT,
+            Damage(tiny_model, POINT, max_texts=2),
+            BUDGET,
+        ),
         {name: Margin(tiny_model, pairs[:1], POINT) for name in ("scored", "held_out")},
     )
     along = lab.margins["scored"].gradient(torch.zeros(16))
