@@ -132,6 +132,11 @@ def test_tables_and_figure_are_drawn_from_the_folder_alone(results: Path) -> Non
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+def scales(model: LanguageModel, folder: Path) -> Scales:
+    journal = Journal(folder / "journal.jsonl", {})
+    return Scales(journal, POINT, Damage(model, POINT, max_texts=2), BUDGET)
+
+
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SelectionError, match=r"has no lds\.parquet"):
         draw(tmp_path)
