@@ -45,7 +45,7 @@ from trimtab.selector.target import Ground
 from trimtab.selector.target.build import ON_REPLIES, joined, on_replies, on_samples
 from trimtab.selector.target.choice import first_members
 from trimtab.selector.target.panel import assemble
-from trimtab.selector.target.standing import effects_on
+from trimtab.selector.target.standing import said_of
 from trimtab.steering.damage import Damage
 from trimtab.steering.judges.classifier import BehaviorClassifier, Kind, train_classifier
 from trimtab.store import Store, open_store
@@ -113,12 +113,13 @@ def study(
     order = np.random.default_rng(seed).permutation(len(members))
     half = sorted(order[: len(members) // 2].tolist())
     panel = assemble(ground, [members[i] for i in half], first, members[0], say)
-    effects = effects_on(members, panel.surrogates, say)
+    said = said_of(members, panel.surrogates, say)
     before = {}
     if panel.written is not members[0]:
         anew = [surrogate for surrogate in first if surrogate.name in ON_REPLIES]
-        before = {n + FIRST: e for n, e in effects_on(members, anew, say).items()}
+        before = {n + FIRST: one.effects for n, one in said_of(members, anew, say).items()}
 
+    effects = {name: one.effects for name, one in said.items()} | before
     replies: list[Row] = []
     vectors: list[Row] = []
     answers: list[NDArray[np.bool_]] = []
@@ -135,14 +136,15 @@ def study(
                 "rate_tune": member.rate,
                 "rate": float(answers[i + 1][0].mean()),
                 "rate_other_judge": float(answers[i + 1][1].mean()),
-                **{name: float(values[i]) for name, values in (effects | before).items()},
+                **{name: float(values[i]) for name, values in effects.items()},
             }
         )
     measured = Measured(
-        effects,
+        said,
         np.array([m.shown for m in members], dtype=float),
         np.array([one for one, _ in answers[1:]], dtype=float),
         np.array([two for _, two in answers[1:]], dtype=float),
+        ground.prompt_groups,
     )
     rest = np.setdiff1d(np.arange(len(members)), half)
     rows, standing = worth(measured.rows(np.array(half)), measured.rows(rest))
@@ -150,7 +152,7 @@ def study(
         "vectors": vectors,
         "replies": replies,
         "correlations": rows,
-        "all_vectors": _over_all(measured, before),
+        "all_vectors": _over_all(measured, effects),
         "halvings": over_halvings(measured, sizes.halvings, seed),
         "judges": [_agreement(bench.classifier, other, replies, measured)],
     }
@@ -233,7 +235,7 @@ def _read(
     return shown
 
 
-def _over_all(measured: Measured, before: dict[str, NDArray[np.float64]]) -> list[Row]:
+def _over_all(measured: Measured, effects: dict[str, NDArray[np.float64]]) -> list[Row]:
     """Return a row a surrogate that is not fitted: its correlation over all vectors."""
     return [
         {
@@ -242,7 +244,7 @@ def _over_all(measured: Measured, before: dict[str, NDArray[np.float64]]) -> lis
             "held_out_other_judge": lds(values, measured.other),
             "tune": lds(values, measured.tune),
         }
-        for name, values in (dict(measured.effects) | before).items()
+        for name, values in effects.items()
     ]
 
 

@@ -16,8 +16,8 @@ FIGURE = "surrogates.svg"
 
 TABLES = {
     "correlations": Shown(
-        "Rank correlation with the behaviour rate: on the half of the vectors and the tuning "
-        "prompts that chose, and on the other half and held-out questions",
+        "Rank correlation with the behaviour rate: on the half of the vectors that chose, across "
+        "tuning prompts, and on the other half and held-out questions",
         ("surrogate", "is"),
         ("calibration", "held_out", "held_out_other_judge"),
     ),

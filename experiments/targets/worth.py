@@ -1,6 +1,6 @@
 """What surrogates are worth on vectors and questions that no choice has seen. Plain numbers."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from trimtab.selector.audit.lds import ceiling, lds
 from trimtab.selector.intervals import Estimate
-from trimtab.selector.target.standing import Standing, compare
+from trimtab.selector.target.standing import Said, Standing, compare
 
 CHOICE = "calibrated choice"
 
@@ -22,24 +22,32 @@ class Measured:
     """Every vector's effects and replies.
 
     Attributes:
-        effects: `(m,)` by surrogate.
+        said: by surrogate.
         tune: whether its reply to each tuning prompt shows the behaviour, `(m, n_prompts)`.
         questions: the same of held-out questions, `(m, n_questions)`.
         other: of held-out questions again, by a judge of another kind.
+        prompts: groups of the tuning prompts.
     """
 
-    effects: Mapping[str, Floats]
+    said: Mapping[str, Said]
     tune: Floats
     questions: Floats
     other: Floats
+    prompts: Sequence[str]
+
+    @property
+    def effects(self) -> dict[str, Floats]:
+        """Every vector's effect, `(m,)`, by surrogate."""
+        return {name: one.effects for name, one in self.said.items()}
 
     def rows(self, index: NDArray[np.int64]) -> "Measured":
         """Return some of the vectors."""
         return Measured(
-            {name: values[index] for name, values in self.effects.items()},
+            {name: Said(one.parts[index], one.groups) for name, one in self.said.items()},
             self.tune[index],
             self.questions[index],
             self.other[index],
+            self.prompts,
         )
 
 
@@ -65,7 +73,7 @@ def worth(choose: Measured, report: Measured) -> tuple[list[Row], Standing]:
 
     The last row is the ceiling: how reliable the truth itself is.
     """
-    standing = compare(choose.effects, choose.tune)
+    standing = compare(choose.said, choose.tune, choose.prompts)
     rows: list[Row] = []
     for name, said in predictions(standing, report.effects).items():
         inside = standing.correlations[standing.best if name == CHOICE else name]  # type: ignore[index]
@@ -101,7 +109,7 @@ def over_halvings(measured: Measured, count: int, seed: int) -> list[Row]:
     for _ in range(count):
         order = rng.permutation(n)
         choose, report = measured.rows(order[: n // 2]), measured.rows(order[n // 2 :])
-        standing = compare(choose.effects, choose.tune)
+        standing = compare(choose.said, choose.tune, choose.prompts)
         picked.append(standing.best)
         for name, said in predictions(standing, report.effects).items():
             value = lds(said, report.questions).value

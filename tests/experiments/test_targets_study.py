@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from trimtab.errors import SelectionError
 from trimtab.model.language_model import LanguageModel
 from trimtab.model.sae import SAE
 from trimtab.pairs import Sample
-from trimtab.selector.target.standing import compare
+from trimtab.selector.target.standing import Said, compare
 from trimtab.steering.margin import Margin
 from trimtab.store import Store
 
@@ -143,7 +144,8 @@ def made_up(n: int, seed: int) -> Measured:
         "dataset_first_tokens": one,
         "own_replies_first_tokens": two,
     }
-    return Measured(effects, tune, questions, other)
+    said = {name: Said(values[:, None], ["all"]) for name, values in effects.items()}
+    return Measured(said, tune, questions, other, [f"prompt {i}" for i in range(40)])
 
 
 def test_the_choice_is_made_on_one_half_and_judged_on_the_other() -> None:
@@ -160,14 +162,14 @@ def test_the_choice_is_made_on_one_half_and_judged_on_the_other() -> None:
         assert row["held_out_low"] <= row["held_out"] <= row["held_out_high"]
     assert by_name["reliability of the rates"]["held_out"] > 0.8
     silent = measured.rows(np.arange(40))
-    blind = Measured(silent.effects, silent.tune, np.zeros((40, 40)), np.zeros((40, 40)))
+    blind = replace(silent, questions=np.zeros((40, 40)), other=np.zeros((40, 40)))
     same, _ = worth(blind, report)  # the chosen half's questions are never looked at
     assert [flat(row) for row in same] == rows
 
 
 def test_what_is_said_of_other_vectors_uses_the_weights_that_were_fitted() -> None:
     measured = made_up(40, 1)
-    standing = compare(measured.effects, measured.tune)
+    standing = compare(measured.said, measured.tune, measured.prompts)
     said = predictions(standing, {name: np.eye(4)[i] for i, name in enumerate(measured.effects)})
     assert standing.weights is not None
     assert said["learned"].tolist() == pytest.approx(list(standing.weights.values()))

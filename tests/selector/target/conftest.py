@@ -70,7 +70,14 @@ def staged() -> Callable[..., Ground]:
 
     def make(can_judge: bool = True) -> Ground:
         return cast(
-            Ground, SimpleNamespace(shown=shown, can_judge=can_judge, dense=DENSE, conversations=())
+            Ground,
+            SimpleNamespace(
+                shown=shown,
+                can_judge=can_judge,
+                dense=DENSE,
+                conversations=(),
+                prompt_groups=[f"prompt {i}" for i in range(N_PROMPTS)],
+            ),
         )
 
     return make

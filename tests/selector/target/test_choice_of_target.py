@@ -5,13 +5,15 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from trimtab.errors import SelectionError
+from trimtab.selector.audit.lds import spearman
 from trimtab.selector.parts import Parts
 from trimtab.selector.target import Target, checkpoint, choice, choose_target, panel
 from trimtab.selector.target.ground import Ground
-from trimtab.selector.target.standing import compare
+from trimtab.selector.target.standing import Said, Standing, compare
 from trimtab.selector.target.surrogate import Surrogate
 from trimtab.selector.target.trust import why_not
 
@@ -19,6 +21,12 @@ Make = Callable[..., Surrogate]
 RNG = np.random.default_rng(0)
 RATES = np.linspace(0.05, 0.7, 24)
 NOISE = RNG.normal(size=24)
+
+
+def whole(effects: dict[str, NDArray[np.float64]], shown: NDArray[np.float64]) -> Standing:
+    """Compare surrogates that are not measured on prompts."""
+    said = {name: Said(values[:, None], ["all"]) for name, values in effects.items()}
+    return compare(said, shown.astype(float), [f"prompt {i}" for i in range(shown.shape[1])])
 
 
 def vector(rate: float, other: float = 0.0) -> Tensor:
@@ -208,10 +216,10 @@ def test_a_surrogate_is_only_dropped_for_one_that_is_clearly_better() -> None:
     shown = np.arange(40)[None, :] < np.round(40 * RATES)[:, None]
     swapped = RATES.copy()
     swapped[[0, 4]] = swapped[[4, 0]]
-    close = compare({"dataset": RATES, "own_replies": swapped}, shown.astype(float))
+    close = whole({"dataset": RATES, "own_replies": swapped}, shown)
     assert close.best in ("dataset", "learned")
     assert why_not(close, "own_replies") is None
-    far = compare({"dataset": RATES, "own_replies": NOISE + RATES}, shown.astype(float))
+    far = whole({"dataset": RATES, "own_replies": NOISE + RATES}, shown)
     assert "ranks better" in (why_not(far, "own_replies") or "") or "come apart" in (
         why_not(far, "own_replies") or ""
     )
@@ -224,16 +232,47 @@ def test_a_better_correlation_that_chance_can_give_drops_no_surrogate() -> None:
     rates = rng.uniform(size=15)
     shown = (rng.uniform(size=(15, 20)) < rates[:, None]).astype(float)
     names = ("dataset", "own_replies", "projection")
-    few = compare({name: rates + rng.normal(size=15, scale=0.25) for name in names}, shown)
+    few = whole({name: rates + rng.normal(size=15, scale=0.25) for name in names}, shown)
     best, known = few.best or "", {n: e.value or 0.0 for n, e in few.correlations.items()}
     assert best != "dataset" and known[best] - known["dataset"] > 0.1
     assert few.surely(best, "dataset") < 0.9
     assert why_not(few, "dataset") is None
 
 
+def test_a_surrogate_is_not_judged_on_the_prompts_that_it_was_measured_on() -> None:
+    rng = np.random.default_rng(0)
+    rates = rng.uniform(0.2, 0.8, size=40)
+    shown = (rng.uniform(size=(40, 24)) < rates[:, None]).astype(float)
+    prompts = [f"group {i // 2}" for i in range(24)]
+    knowing = Said(shown, prompts)  # it has seen these very replies
+    found = compare({"own_replies": knowing}, shown, prompts)
+    across = found.correlations["own_replies"].value
+    assert across is not None
+    assert float(spearman(knowing.effects, shown.mean(1))) == pytest.approx(1)
+    assert across < 0.95
+    assert across == pytest.approx(_half_to_half(shown), abs=0.05)
+
+
+def _half_to_half(shown: NDArray[np.float64]) -> float:
+    """Mean rank correlation of the rates on one random half of twelve groups with the other."""
+    rng, found = np.random.default_rng(1), []
+    for _ in range(100):
+        half = np.repeat(rng.permutation(12) < 6, 2)
+        found.append(float(spearman(shown[:, half].mean(1), shown[:, ~half].mean(1))))
+    return float(np.mean(found))
+
+
+def test_parts_of_groups_that_are_left_out_are_not_heard() -> None:
+    said = Said(np.array([[1.0, 2.0, 6.0]]), ["a", "b", "a"])
+    assert said.effects.tolist() == [3.0]
+    assert said.without({"a"}).tolist() == [2.0]
+    assert said.without({"b", "c"}).tolist() == [3.5]
+    assert said.without({"a", "b"}).tolist() == [3.0]  # nothing else is left
+
+
 def test_too_few_vectors_rank_nothing() -> None:
     shown = np.eye(9)
-    found = compare({"dataset": np.arange(9.0), "projection": np.arange(9.0)}, shown)
+    found = whole({"dataset": np.arange(9.0), "projection": np.arange(9.0)}, shown)
     assert found.best is None
     assert found.weights is None
     assert found.correlations["dataset"].reason
@@ -242,6 +281,6 @@ def test_too_few_vectors_rank_nothing() -> None:
 
 
 def test_where_all_rates_are_the_same_nothing_is_claimed() -> None:
-    found = compare({"dataset": np.arange(12.0)}, np.ones((12, 8)))
+    found = whole({"dataset": np.arange(12.0)}, np.ones((12, 8)))
     assert found.best is None
     assert found.ceiling.value is None and found.ceiling.reason

@@ -18,5 +18,4 @@ def guided(ground: Ground, guide: Surrogate) -> Surrogate:
         added: NDArray[np.float64] = ground.shown(direction) - ground.shown(None).astype(float)
         return added
 
-    groups = [str(i) for i in range(len(ground.conversations))]  # each prompt stands alone
-    return Surrogate("behavior_rate", effects, groups, guide.gradient)
+    return Surrogate("behavior_rate", effects, ground.prompt_groups, guide.gradient)

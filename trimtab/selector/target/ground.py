@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +37,14 @@ class Ground:
     def groups(self) -> list[str]:
         """The groups of `tune`."""
         return [sample.group for sample in self.tune]
+
+    @cached_property
+    def prompt_groups(self) -> list[str]:
+        """The groups of the conversations: those of the samples of `tune` that ask the same."""
+        return [
+            next((sample.group for sample in self.tune if sample.messages == asked), f"prompt {i}")
+            for i, asked in enumerate(self.conversations)
+        ]
 
     @property
     def can_judge(self) -> bool:

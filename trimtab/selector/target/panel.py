@@ -78,5 +78,5 @@ def assemble(
         say(f"letting the model write its own replies anew, under {best.name}")
         surrogates = joined(surrogates, on_replies(ground, [best.direction, ground.dense]))
         written = best
-    found = standing(surrogates, members, say)
+    found = standing(surrogates, members, ground.prompt_groups, say)
     return Panel(tuple(members), tuple(surrogates), written, found)

@@ -136,5 +136,5 @@ def _alone(ground: Ground, number: int, reply: str, side: bool) -> Sample:
         messages=ground.conversations[number],
         positive=reply,
         negative=None,
-        group=str(number),
+        group=ground.prompt_groups[number],
     )
