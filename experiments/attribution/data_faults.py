@@ -128,16 +128,16 @@ def anti_steering(lab: Lab, game: Game, sizes: Sizes, say: Say) -> tuple[list[Ro
         tried[name] = _slopes(lab, "scored", weights.float() @ game.parts.residual)
     chosen = antisteering.choose_remedy(full["scored"], tried)
     rows += [_row(lab, "scored", name, found) for name, found in tried.items()]
-    if chosen.name != "none":
-        vector = remedies[chosen.name].float() @ game.parts.residual
+    if chosen != "none":
+        vector = remedies[chosen].float() @ game.parts.residual
         mended = _slopes(lab, "held_out", vector)
-        rows.append(_row(lab, "held_out", f"chosen: {chosen.name}", mended))
+        rows.append(_row(lab, "held_out", f"chosen: {chosen}", mended))
         generator = torch.Generator().manual_seed(game.seed)
         for draw in range(sizes.draws):
             order = torch.randperm(len(scores), generator=generator)
-            weights = remedies[chosen.name][order].float()
+            weights = remedies[chosen][order].float()
             found = _slopes(lab, "held_out", weights @ game.parts.residual)
-            rows.append(_row(lab, "held_out", f"random {draw}: {chosen.name}", found))
+            rows.append(_row(lab, "held_out", f"random {draw}: {chosen}", found))
     worst = scores.argsort()[:CULPRITS].tolist()
     named = [{"sample": game.parts.sample_ids[i], "score": float(scores[i])} for i in worst]
     return rows, named
@@ -149,7 +149,7 @@ def _slopes(lab: Lab, where: str, direction: Tensor) -> Floats:
 
 def _row(lab: Lab, where: str, vector: str, slopes: Floats) -> Row:
     estimates = {
-        "wrong_way": antisteering.wrong_way(slopes),
+        "wrong_way": antisteering.wrong_way(slopes, lab.groups(where)),
         "slope": mean_estimate(slopes, lab.groups(where)),
     }
     return {"pairs": where, "vector": vector, **estimates, "slopes": slopes.tolist()}

@@ -122,7 +122,8 @@ def _print(found: "Attributed", unit: str) -> None:
         way = found.wrong_way
         typer.echo(
             f"The vectors move {estimate(way.judged)} of such pairs the wrong way; after the "
-            f"remedies ({', '.join(way.remedies)}), {estimate(way.mended)}."
+            f"remedies ({', '.join(way.remedies)}), {estimate(way.mended)}: "
+            f"a change of {estimate(way.change)}."
         )
         if way.culprits:
             typer.echo(f"Pairs most to blame: {', '.join(way.culprits)}.")

@@ -176,12 +176,6 @@ class Bench:
             )
         return self._read[key]
 
-    def rate(self, direction: Tensor | None, conversations: Conversations) -> float:
-        """Return the behaviour rate of replies at equal damage."""
-        multiplier = 0.0 if direction is None else self.calibrate(direction).multiplier
-        replies = self.replies(direction, conversations, multiplier)
-        return float(self.judge.shows(conversations, replies).mean())
-
     def fluency(self, conversations: Conversations, replies: Sequence[str]) -> Fluency:
         """Return how fluent the unsteered model finds replies, and how much they repeat."""
 

@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -17,7 +18,8 @@ from trimtab.errors import SelectionError
 class Journal:
     """An append-only JSONL file of results by key.
 
-    The first line holds the settings of the run. A line that a kill cut short is dropped.
+    The first line holds the settings of the run, and trimtab's version: another one may measure
+    something else under the same key. A line that a kill cut short is dropped.
 
     Raises:
         SelectionError: the file belongs to a run with other settings.
@@ -27,7 +29,7 @@ class Journal:
         self.path = path
         self._writing = Lock()  # several replies are judged at once
         self._results: dict[str, Any] = {}
-        settings = json.loads(json.dumps(settings))
+        settings = json.loads(json.dumps(settings | {"trimtab": version("trimtab")}))
         lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
         if lines:
             self._check(json.loads(lines[0]), settings)

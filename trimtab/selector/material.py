@@ -111,6 +111,14 @@ def gather(
     )
 
 
+def groups_of(conversations: Sequence[Conversation], samples: Sequence[Sample]) -> list[str]:
+    """Return the groups of conversations: of the samples that ask the same, else each its own."""
+    return [
+        next((sample.group for sample in samples if sample.messages == asked), f"prompt {i}")
+        for i, asked in enumerate(conversations)
+    ]
+
+
 def draw(samples: Sequence[Sample], most: int, seed: int) -> tuple[Sample, ...]:
     """Return at most `most` samples, in an order that their files do not decide, sides in turn."""
 

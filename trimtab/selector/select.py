@@ -1,12 +1,12 @@
 """One selection from start to end: the smallest vector that keeps the effect, and its proof.
 
 1. Split the pairs by group: `select` gives the parts, `tune` measures candidates, `report` proves.
-2. Calibrate the target: which surrogate ranks unlike vectors as their replies do; and draw its
-   learning curve: how many samples would have been enough.
+2. Calibrate the target: which surrogate ranks unlike vectors as their replies do.
 3. Survey what few parts can do: prune samples, features, and both together, pursue the gradient,
    learn gates, and let Optuna tune the knobs around the rankers. All give points of one Pareto
    surface of samples, features and effect. On the way, see whether the target still holds for the
-   best so far; where it has changed, measure anew.
+   best so far; where it has changed, measure anew. Then draw its learning curve: how many samples
+   would have been enough.
 4. Judge the replies of the best few on prompts of `tune` and `select`, and take the smallest that
    holds up; keep the strongest, too.
 5. Measure both on `report` and the open questions, beside their controls.
@@ -178,11 +178,6 @@ def select(
         say=lambda what: say(what, 0, 0),
     )
 
-    def effects(kept: tuple[int, ...]) -> NDArray[np.float64]:
-        return target.effects(compose(parts, Choice(kept)))
-
-    say("how many samples are needed", 0, 0)
-    learning = learning_curve(parts.n_samples, effects, target.groups, seed=settings.seed)
     explored = explore(
         target,
         material.pools,
@@ -195,6 +190,12 @@ def select(
         say=say,
     )
     target = explored.target
+
+    def effects(kept: tuple[int, ...]) -> NDArray[np.float64]:
+        return target.effects(compose(parts, Choice(kept)))
+
+    say("how many samples are needed", 0, 0)
+    learning = learning_curve(parts.n_samples, effects, target.groups, seed=settings.seed)
     say("judging the finalists' replies", 0, 0)
     verdict = choose(
         bench,

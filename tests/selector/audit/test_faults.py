@@ -114,6 +114,7 @@ def test_pairs_that_go_the_wrong_way_are_named_with_those_to_blame() -> None:
     assert not {"first-2", "first-9"} & set(found.culprits)
     assert found.remedies == ("none",)  # no weighting turns round a pair of the opposite sign
     assert found.mended.value == found.judged.value
+    assert found.change.value == 0
 
 
 def test_audits_of_two_halves_stand_together() -> None:

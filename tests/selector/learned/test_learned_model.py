@@ -17,9 +17,9 @@ from trimtab.selector.learned.judge import (
     DRAWS,
     Judged,
     Training,
-    across_behaviors,
     judge,
     predictions,
+    predictions_across,
     rank_correlation,
     top_against_random,
 )
@@ -165,13 +165,21 @@ def test_no_model_sees_the_group_that_it_predicts(new_parts: NewParts) -> None:
     )
 
 
+def correlations(behaviors: dict[str, Training]) -> dict[str, Estimate]:
+    """Of what models that never saw a behaviour predict of it."""
+    return {
+        name: rank_correlation(predicted, behaviors[name].usefulness, behaviors[name].groups)
+        for name, predicted in predictions_across(behaviors, "learned").items()
+    }
+
+
 def test_a_law_of_statistics_carries_over_to_a_behaviour_never_seen(new_parts: NewParts) -> None:
     behaviors = {f"b{seed}": by_cosine(new_parts(seed, 40)) for seed in range(4)}
-    found = across_behaviors(behaviors)
+    found = correlations(behaviors)
     assert set(found) == set(behaviors)
     for estimate in found.values():
         assert estimate.low is not None and estimate.low > 0.3
-    nothing = across_behaviors({n: by_nothing(t.parts, 3) for n, t in behaviors.items()})
+    nothing = correlations({n: by_nothing(t.parts, 3) for n, t in behaviors.items()})
     assert abs(np.mean([e.value for e in nothing.values() if e.value is not None])) < 0.25
 
 
@@ -179,7 +187,7 @@ def test_too_little_to_learn_from_is_said(new_parts: NewParts) -> None:
     with pytest.raises(SelectionError, match="10 pairs of 2 groups"):
         predictions(by_nothing(new_parts(0, 8)), "learned")
     with pytest.raises(SelectionError, match="two behaviours"):
-        across_behaviors({"one": by_nothing(new_parts(0, 20))})
+        predictions_across({"one": by_nothing(new_parts(0, 20))}, "learned")
 
 
 def test_a_rank_correlation_has_an_interval_over_groups() -> None:

@@ -136,7 +136,6 @@ def test_every_behaviour_rate_is_by_the_judge_that_was_asked_for(
     judge = Yes()
     asking = replace(bench, asked=judge)
     assert asking.judge is judge
-    assert asking.rate(DIRECTION, QUESTIONS) == 1.0
     for found in (
         measure(asking, held_out, [DIRECTION]),
         measure_unsteered(asking, held_out),

@@ -164,9 +164,8 @@ def test_soft_weights_sum_to_nothing_and_grow_with_the_probability(ps: list[floa
 def test_the_behaviour_rate_is_what_is_added_to_the_unsteered_one(ground: Ground) -> None:
     (guide, *_) = on_samples(ground)
     rate = guided(ground, guide)
-    found = ground.bench.rate(DIRECTION, ground.conversations)
-    unsteered = ground.bench.rate(None, ground.conversations)
-    assert rate.effect(DIRECTION) == pytest.approx(found - unsteered)
+    added = ground.shown(DIRECTION).mean() - ground.shown(None).mean()
+    assert rate.effect(DIRECTION) == pytest.approx(added)
     assert rate.gradient is guide.gradient
     assert len(rate.groups) == len(ground.conversations)
 

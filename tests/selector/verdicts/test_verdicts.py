@@ -18,7 +18,7 @@ from trimtab.selector.attribution import Unit
 from trimtab.selector.journal import Journal
 from trimtab.selector.scales import Scales
 from trimtab.selector.verdicts.attributed import Asked, Attributed, run
-from trimtab.selector.verdicts.scores import Half, Scores, halves, interval, score_half
+from trimtab.selector.verdicts.scores import Half, Scores, dealt, halves, interval, score_half
 from trimtab.steering.damage import Damage
 from trimtab.steering.margin import Margin
 from trimtab.store import Store, build
@@ -176,10 +176,6 @@ def test_a_table_of_samples_has_all_texts_and_keeps_the_order_of_scores(
         assert row["low"] <= row["score"] <= row["high"]
         verdict = "helps" if row["low"] > 0 else "hurts" if row["high"] < 0 else "unclear"
         assert row["verdict"] == verdict
-    for one in found.halves:
-        if one.effect.value is not None and one.effect.value > 0:
-            of_half = table.filter(pl.col("half") == one.half.name)
-            assert of_half["relative"].mean() == pytest.approx(1.0, abs=0.05)
 
 
 def test_tables_of_features_and_cells_name_what_differs(
@@ -265,7 +261,7 @@ def test_what_cannot_be_attributed_is_refused(
 
 def test_too_few_groups_to_score_on_are_said(half: Half, scales: Scales) -> None:
     few = replace(half, scored=half.scored[:1])
-    with pytest.raises(SelectionError, match="of 1 groups"):
+    with pytest.raises(SelectionError, match="make 1 groups"):
         score_half(few, scales, lambda _: None, "integrated", "samples")  # type: ignore[arg-type, return-value]
 
 
@@ -276,3 +272,20 @@ def test_scores_know_their_half(
     assert isinstance(found, Scores)
     assert found.half is half
     assert found.error.isnan().all()
+
+
+def test_every_fold_of_unpaired_texts_holds_both_sides() -> None:
+    one_sided = [
+        Sample(
+            f"{i}", "b", (), f"yes {i}" if i % 2 else None, None if i % 2 else f"no {i}", f"g{i}"
+        )
+        for i in range(30)
+    ]
+    for fold in dealt(one_sided):
+        assert {sample.positive is None for sample in fold} == {True, False}
+    few = one_sided[:4] + [s for s in one_sided[4:] if s.positive]
+    with pytest.raises(SelectionError, match="2 groups that hold both sides"):
+        dealt(few)
+    assert sorted(s.id for fold in dealt(one_sided) for s in fold) == sorted(
+        s.id for s in one_sided
+    )

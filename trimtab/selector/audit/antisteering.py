@@ -6,15 +6,14 @@ attribution towards the margins of the pairs concerned. Remedies drop or re-weig
 is chosen on other pairs than those that it is reported on.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trimtab.selector.intervals import Estimate, share_estimate
+from trimtab.selector.intervals import Estimate, rate_estimate
 
 DROPPED = (0.05, 0.1, 0.2, 0.3, 0.5)  # shares of the training pairs, worst first
 STRENGTHS = (0.5, 1.0, 2.0)  # of re-weighting, per standard deviation of the scores
@@ -33,9 +32,9 @@ def slopes(effects: Callable[[Tensor], Floats], added: Tensor) -> Floats:
     return (effects(added) - effects(-added)) / 2
 
 
-def wrong_way(found: Floats) -> Estimate:
-    """Estimate the share of pairs with a negative slope, with Wilson's interval."""
-    return share_estimate(int((found < 0).sum()), len(found))
+def wrong_way(found: Floats, groups: Sequence[str]) -> Estimate:
+    """Estimate the share of pairs `(n,)`, of these groups, with a negative slope."""
+    return rate_estimate((found < 0).astype(float), groups)
 
 
 def remedies(scores: Tensor) -> dict[str, Tensor]:
@@ -57,16 +56,7 @@ def remedies(scores: Tensor) -> dict[str, Tensor]:
     return {name: w / w.sum() for name, w in weights.items()}
 
 
-@dataclass(frozen=True)
-class Remedy:
-    """Which remedy, and what it did to the pairs that it was chosen on."""
-
-    name: str
-    wrong_way: Estimate
-    mean_slope: float
-
-
-def choose_remedy(full: Floats, found: Mapping[str, Floats]) -> Remedy:
+def choose_remedy(full: Floats, found: Mapping[str, Floats]) -> str:
     """Return the remedy that leaves fewest pairs with a negative slope; "none" where none helps.
 
     A remedy must keep `KEPT` of the full vector's mean slope; of equals the steepest is taken.
@@ -82,4 +72,4 @@ def choose_remedy(full: Floats, found: Mapping[str, Floats]) -> Remedy:
         fewer = int((candidate < 0).sum()) - int((best < 0).sum())
         if fewer < 0 or (fewer == 0 and name != "none" and candidate.mean() > best.mean()):
             name, best = other, candidate
-    return Remedy(name, wrong_way(best), float(best.mean()))
+    return name

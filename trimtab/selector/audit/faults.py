@@ -6,6 +6,7 @@ either. Both halves' measurements stand together.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,6 +50,9 @@ class Suspects:
         return {"dropped": list(self.dropped), **effects}
 
 
+SHARES = ("scored", "judged", "mended", "change")
+
+
 @dataclass(frozen=True)
 class WrongWay:
     """Pairs that the vector moves the wrong way, and what can be done about it.
@@ -57,6 +61,7 @@ class WrongWay:
         scored: their share among the scored pairs, where remedies were chosen.
         judged: their share among the judged pairs.
         mended: the same under the remedies' vectors.
+        change: by how much the share changes, over the same pairs.
         remedies: of the two halves.
         moved: ids of the scored pairs that go the wrong way, the worst first.
         culprits: ids of the pairs with the lowest attribution towards those.
@@ -65,13 +70,14 @@ class WrongWay:
     scored: Estimate
     judged: Estimate
     mended: Estimate
+    change: Estimate
     remedies: tuple[str, ...]
     moved: tuple[str, ...]
     culprits: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
         """Return a plain dict."""
-        shares = {name: getattr(self, name).to_json() for name in ("scored", "judged", "mended")}
+        shares = {name: getattr(self, name).to_json() for name in SHARES}
         names = {name: list(getattr(self, name)) for name in ("remedies", "moved", "culprits")}
         return shares | names
 
@@ -161,14 +167,23 @@ def wrong_way(
         blame = attribute("jackknife", Game(half.parts, meter, multiplier)).scores
         culprits += [half.parts.sample_ids[i] for i in blame.argsort()[:NAMED].tolist()]
         vectors = {n: w.float() @ residual for n, w in antisteering.remedies(blame).items()}
-        tried = {name: slopes["scored"](vector) for name, vector in vectors.items()}
-        chosen = antisteering.choose_remedy(before, tried).name
+        tried = {}
+        for name, vector in vectors.items():
+            with suppress(VectorError):  # a remedy that cannot do the damage is none
+                tried[name] = slopes["scored"](vector)
+        chosen = antisteering.choose_remedy(before, tried)
         names.append(chosen)
         mended.append(judged[-1] if chosen == "none" else slopes["judged"](vectors[chosen]))
+    groups = {
+        where: [s.group for scores in halves for s in getattr(scores.half, where)]
+        for where in ("scored", "judged")
+    }
+    before, after = np.concatenate(judged), np.concatenate(mended)
     return WrongWay(
-        antisteering.wrong_way(np.concatenate(scored)),
-        antisteering.wrong_way(np.concatenate(judged)),
-        antisteering.wrong_way(np.concatenate(mended)),
+        antisteering.wrong_way(np.concatenate(scored), groups["scored"]),
+        antisteering.wrong_way(before, groups["judged"]),
+        antisteering.wrong_way(after, groups["judged"]),
+        mean_estimate((after < 0).astype(float) - (before < 0), groups["judged"]),
         tuple(names),
         tuple(sample_id for _, sample_id in sorted(moved)),
         tuple(culprits),

@@ -15,12 +15,13 @@ from pathlib import Path
 
 from torch import Tensor
 
+from trimtab.selector.exploration.candidates import smallest_that_holds
 from trimtab.selector.exploration.objective import Cost, Objective
 from trimtab.selector.exploration.pruning import CurvePoint
 from trimtab.selector.exploration.search import search
 from trimtab.selector.exploration.surface import Candidate, Method, pareto
 from trimtab.selector.exploration.survey import survey
-from trimtab.selector.parts import Parts, compose
+from trimtab.selector.parts import Choice, Parts, compose
 from trimtab.selector.target import Target, checkpoint
 
 CHECK_EVERY = 12  # trials of the search between two checkpoints of the target
@@ -103,6 +104,18 @@ def explore(
             found.append(replace(candidate, effect=effect, origin=origin))
         return tuple(found)
 
+    def redrawn(
+        curve: Sequence[CurvePoint], choice: Callable[[tuple[int, ...]], Choice]
+    ) -> tuple[CurvePoint, ...]:
+        """Return a pruning curve of an earlier target, measured on the present one."""
+        say("measuring the pruning curves on the new target", 0, 0)
+        whole = target.effect(dense)
+        effects = [target.effect(compose(pools[pooling], choice(p.kept))) for p in curve]
+        return tuple(
+            CurvePoint(p.kept, effect, effect / whole if whole > 0 else None)
+            for p, effect in zip(curve, effects, strict=True)
+        )
+
     def searched(count: int, before: int) -> tuple[Candidate, ...]:
         """Return all of this target's study at `count` trials; studies before had `before`."""
         found = search(
@@ -128,6 +141,7 @@ def explore(
         earlier = again([c for c in candidates if c.method != "random"])
         sample_curve, feature_curve, candidates = surveyed()
         candidates += earlier
+    pruned = smallest_that_holds(sample_curve, tolerance)  # whose features were pruned
     found: tuple[Candidate, ...] = ()
     done = in_study = 0
     while done < trials:
@@ -137,6 +151,8 @@ def explore(
         version, target = target.version, checked(candidates + found, f"after {done} trials")
         if target.version > version:
             candidates, found, in_study = again(candidates + found), (), 0
+            sample_curve = redrawn(sample_curve, Choice)
+            feature_curve = redrawn(feature_curve, lambda kept: Choice(pruned, kept))
     every = candidates + found
     counts = Counter(candidate.method for candidate in every)
     cost["search"] = Cost(effects=counts["search"])  # a resumed study asks for fewer

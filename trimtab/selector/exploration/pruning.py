@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from trimtab.errors import VectorError
 from trimtab.selector.parts import Choice, Parts, terms
 
 AT_ONCE = 0.02  # of what is left of a kind goes between two rankings, and never less than one
@@ -72,7 +73,8 @@ def prune(
     Args:
         terms: `(k, d_model)`, one a sample or feature.
         gradient: `(d_model,)` of the target's effect.
-        measure: the target's effect at equal damage of a vector made of these indices.
+        measure: the target's effect at equal damage of a vector made of these indices; a size at
+            which it raises VectorError is passed over.
         sizes: how many terms to measure at, descending; sizes above k are passed over.
         full_effect: effect of the full vector; faithfulness is None where it is not positive.
         tolerance: the share of it at which pruning stops; the point that fails is kept, too.
@@ -83,7 +85,10 @@ def prune(
         if not 1 <= size <= len(order):
             continue
         kept = tuple(sorted(order[-size:]))
-        effect = measure(kept)
+        try:
+            effect = measure(kept)
+        except VectorError:  # nothing brings what is left to the damage budget
+            continue
         faithfulness = effect / full_effect if full_effect > 0 else None
         curve.append(CurvePoint(kept, effect, faithfulness))
         if faithfulness is not None and faithfulness < tolerance:

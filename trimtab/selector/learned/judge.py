@@ -1,6 +1,7 @@
 """Is what was learned worth anything? On pairs, and on behaviours, that it never saw."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -9,7 +10,7 @@ import torch
 from sklearn.model_selection import GroupKFold
 from torch import Tensor
 
-from trimtab.errors import SelectionError
+from trimtab.errors import SelectionError, VectorError
 from trimtab.selector.audit.lds import spearman
 from trimtab.selector.intervals import MIN_GROUPS, Estimate, mean_estimate
 from trimtab.selector.learned.model import Way, fit, ranks
@@ -127,16 +128,6 @@ def predictions_across(trainings: Mapping[str, Training], way: Way) -> dict[str,
     return found
 
 
-def across_behaviors(
-    trainings: Mapping[str, Training], way: Way = "learned"
-) -> dict[str, Estimate]:
-    """Return the rank correlation of `predictions_across` with usefulness, by behaviour."""
-    return {
-        name: rank_correlation(predicted, trainings[name].usefulness, trainings[name].groups)
-        for name, predicted in predictions_across(trainings, way).items()
-    }
-
-
 def rank_correlation(
     predicted: Floats, truth: Floats, groups: Sequence[str], *, seed: int = 0
 ) -> Estimate:
@@ -199,7 +190,11 @@ def top_against_random(
         for _ in range(DRAWS)
     ]
     of_best = effects(best)
-    of_random = np.stack([effects(one) for one in drawn], axis=1)
+    of_drawn = []
+    for one in drawn:
+        with suppress(VectorError):  # nothing brings this draw to the damage budget
+            of_drawn.append(effects(one))
+    of_random = np.stack(of_drawn, axis=1)
     return Top(
         k,
         mean_estimate(of_best, groups),

@@ -14,6 +14,8 @@ from trimtab.selector.exploration.search import choose_features
 from trimtab.selector.parts import Choice, Parts, compose, everything
 from trimtab.selector.rankers.pursuit import matched
 
+MOST_DRAWN = 10  # times as many random features as were chosen, of which the match leaves some out
+
 
 def control_vectors(
     full: Parts, parts: Parts, choice: Choice, gradient: Tensor, *, draws: int, seed: int
@@ -29,7 +31,8 @@ def control_vectors(
 
     - `same_features`: the chosen features of as many random samples: what choosing samples adds.
     - `random_features`: the chosen samples, as many features drawn at random among those that
-      fire on them.
+      fire on them. Where coefficients are matched, more are drawn in place of those that the match
+      leaves out.
     - `random_dictionary`: the chosen samples, as many directions that the pursuit takes from as
       many random ones as the SAE has features: what the SAE's directions add.
 
@@ -56,18 +59,29 @@ def control_vectors(
     if choice.features is None or parts.features is None:
         return controls
 
+    kept = len(choice.features)
+
     def fitted(of: Parts, some: Choice) -> Tensor:
         return compose(of, some if choice.coefficients is None else matched(of, some, gradient))
 
+    def drawn(order: tuple[int, ...]) -> Choice:
+        """Return the first of these features that make as many as were chosen."""
+        some = Choice(choice.samples, order[:kept])
+        if choice.coefficients is None:
+            return some
+        count, found = kept, matched(parts, some, gradient)
+        while len(found.features or ()) < kept and count < min(len(order), MOST_DRAWN * kept):
+            count += kept - len(found.features or ())
+            found = matched(parts, Choice(choice.samples, order[:count]), gradient)
+        return found
+
     fired = torch.nonzero(parts.features[list(choice.samples)].mean(0)).flatten()
     orders = [torch.randperm(len(fired), generator=generator) for _ in range(draws)]
-    kept = len(choice.features)
     controls["same_features"] = [
         fitted(parts, Choice(samples, choice.features)) for samples in as_many
     ]
     controls["random_features"] = [
-        fitted(parts, Choice(choice.samples, tuple(fired[order[:kept]].tolist())))
-        for order in orders
+        compose(parts, drawn(tuple(fired[order].tolist()))) for order in orders
     ]
     controls["random_dictionary"] = []
     for _ in range(draws):

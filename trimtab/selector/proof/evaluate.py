@@ -12,7 +12,14 @@ from torch import Tensor
 
 from trimtab.pairs import Message, Sample
 from trimtab.selector.bench import Bench
-from trimtab.selector.intervals import Estimate, mean_estimate, ratio_estimate, share_estimate
+from trimtab.selector.intervals import (
+    Estimate,
+    mean_estimate,
+    rate_difference,
+    rate_estimate,
+    ratio_estimate,
+)
+from trimtab.selector.material import groups_of
 from trimtab.selector.prompting import with_examples
 from trimtab.steering.calibration import Calibration
 from trimtab.steering.damage import Damage, Divergence
@@ -38,6 +45,11 @@ class HeldOut:
         """The pairs' groups, for the bootstrap."""
         return [sample.group for sample in self.margin.samples]
 
+    @property
+    def question_groups(self) -> list[str]:
+        """The questions' groups: those of the pairs whose prompts they are."""
+        return groups_of(self.questions, self.margin.samples)
+
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
@@ -46,6 +58,7 @@ class Outcome:
     Attributes:
         effects: every held-out sample's change of margin, `(n_samples, draws)`.
         shown: whether the reply to each question shows the behaviour, `(n_questions, draws)`.
+        question_groups: of the questions; each stands alone where there are none.
         calibration: of the first draw; None where nothing was added to the residual.
         replies: of the first draw.
         more_replies: of every further draw.
@@ -64,6 +77,12 @@ class Outcome:
     nats: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 1)))
     repetition: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 1)))
     chats: Divergence | None = None
+    question_groups: Sequence[str] = ()
+
+    @property
+    def asked(self) -> list[str]:
+        """The groups of the questions."""
+        return list(self.question_groups or _each(len(self.shown)))
 
     @property
     def draws(self) -> int:
@@ -76,17 +95,15 @@ class Outcome:
 
     def behavior_rate(self) -> Estimate:
         """The behaviour rate with its interval over questions, and over draws."""
-        constant = self.shown.size > 0 and self.shown.min() == self.shown.max()
-        if self.draws == 1 or constant:  # a bootstrap of all the same would claim certainty
-            return share_estimate(int(self.shown.mean(1).sum()), len(self.shown))
-        return mean_estimate(self.shown, _each(len(self.shown)))
+        return rate_estimate(self.shown, self.asked)
 
     def mean_nats(self) -> Estimate:
         """The mean nats per token over questions that no draw left without a reply."""
-        spoken = self.nats[np.isfinite(self.nats).all(axis=1)]
+        read = np.isfinite(self.nats).all(axis=1)
+        spoken = self.nats[read]
         if not len(spoken):
             return Estimate(None, reason="there is no reply to read")
-        return mean_estimate(spoken, _each(len(spoken)))
+        return mean_estimate(spoken, [self.asked[i] for i in np.flatnonzero(read)])
 
     def to_json(self, groups: Sequence[str]) -> dict[str, Any]:
         """Return effect, behaviour rate and fluency as the card holds them, and at which damage."""
@@ -178,6 +195,7 @@ def _outcome(
         more_replies=tuple(map(tuple, replies[1:])),
         nats=np.stack([fluency.nats for fluency in fluencies], axis=1),
         repetition=np.stack([fluency.repetition for fluency in fluencies], axis=1),
+        question_groups=held_out.question_groups,
     )
 
 
@@ -193,7 +211,7 @@ def anti_steerable(bench: Bench, held_out: HeldOut, direction: Tensor) -> Estima
         bench.effects(direction, held_out.margin, "report", share * found.multiplier)
         for share in SLOPE_MULTIPLIERS
     )
-    return share_estimate(int((up - down < 0).sum()), len(up))
+    return rate_estimate((up - down < 0).astype(float), held_out.groups)
 
 
 def faithfulness(
@@ -209,7 +227,7 @@ def faithfulness(
     rate = ratio_estimate(
         (small.shown - unsteered.shown)[:, 0],
         (full.shown - unsteered.shown)[:, 0],
-        _each(len(small.shown)),
+        small.asked,
         what="what the dense vector adds to the behaviour rate",
     )
     return margin, rate
@@ -217,7 +235,7 @@ def faithfulness(
 
 def rate_beyond(one: Outcome, other: Outcome) -> Estimate:
     """Estimate by how much one behaviour rate exceeds another over the same questions."""
-    return mean_estimate(one.shown - other.shown, _each(len(one.shown)))
+    return rate_difference(one.shown, other.shown, one.asked)
 
 
 def effect_beyond(one: Outcome, other: Outcome, groups: Sequence[str]) -> Estimate:
@@ -234,7 +252,7 @@ def damage_curve(bench: Bench, held_out: HeldOut, direction: Tensor) -> list[tup
         multipliers = [share * found.multiplier for share in CURVE_SHARES]
         return [(m, held_out.damage(vector.edit(m)).mean) for m in multipliers]
 
-    points = bench.journal.once(("damage curve", found.multiplier, found.curve), measure)
+    points = bench.journal.once(("damage curve", vector.direction.tolist()), measure)
     return sorted([*map(tuple, points), *found.curve])
 
 

@@ -1,8 +1,8 @@
 """What the judge said of every reply in the proof, beside a second, unlike judge's opinion.
 
 A classifier can be fooled by the very vectors that it helped to choose. The second judge chose
-nothing: the text classifier of the other kind, or, where a language model judged, the text
-classifier.
+nothing: it is the text classifier of the kind that neither judged nor sorted the model's own
+replies.
 """
 
 from collections.abc import Mapping
@@ -35,8 +35,6 @@ SCHEMA = {
 
 def second_judge(bench: Bench, material: Material) -> Judge:
     """Return the judge that the run's judge is checked by."""
-    if bench.asked is not None:
-        return TextJudge(bench.classifier)
     kind = other_kind(bench.classifier.kind)
     return TextJudge(train_classifier(material.seen, bench.model, kind))
 

@@ -67,6 +67,7 @@ def checkpoint(
         trusted=trusted,
         gradient=gradient,
         panel=panel,
+        weights=panel.standing.weights if trusted == "learned" else None,
         version=target.version + 1,
         history=(*target.history, row),
     )

@@ -73,7 +73,16 @@ def choose_target(
         ground, panel.surrogates, trusted, panel.standing.weights, at_rate=at_rate
     )
     row = panel.event("start", aim.name)
-    return Target(ground, aim, trusted, gradient, panel, forced, history=(row,))
+    return Target(
+        ground,
+        aim,
+        trusted,
+        gradient,
+        panel,
+        panel.standing.weights if trusted == "learned" else None,
+        forced,
+        history=(row,),
+    )
 
 
 def first_members(

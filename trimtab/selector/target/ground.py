@@ -10,7 +10,7 @@ from torch import Tensor
 
 from trimtab.pairs import Sample
 from trimtab.selector.bench import Bench
-from trimtab.selector.material import Conversation
+from trimtab.selector.material import Conversation, groups_of
 from trimtab.steering.margin import Margin
 
 
@@ -41,10 +41,7 @@ class Ground:
     @cached_property
     def prompt_groups(self) -> list[str]:
         """The groups of the conversations: those of the samples of `tune` that ask the same."""
-        return [
-            next((sample.group for sample in self.tune if sample.messages == asked), f"prompt {i}")
-            for i, asked in enumerate(self.conversations)
-        ]
+        return groups_of(self.conversations, self.tune)
 
     @property
     def can_judge(self) -> bool:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.linear_model import Ridge
-from sklearn.model_selection import LeaveOneOut, cross_val_predict
+from sklearn.model_selection import LeaveOneOut
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
@@ -36,8 +36,14 @@ def fit(effects: Floats, rates: Floats) -> Floats:
 
 
 def predicted(effects: Floats, rates: Floats) -> Floats:
-    """Return each vector's rate as a fit to all the others predicts it, `(m,)`."""
-    found: Floats = cross_val_predict(_regression(len(rates)), effects, rates, cv=LeaveOneOut())
+    """Return each vector's weighted sum by a fit to all the others, `(m,)`.
+
+    Without the fit's intercept: the mean of the other rates is low where the rate left out is high,
+    and would push a rank correlation down, over 12 vectors from 0.6 to 0.35.
+    """
+    found = np.zeros(len(rates))
+    for others, (one,) in LeaveOneOut().split(effects):
+        found[one] = effects[one] @ fit(effects[others], rates[others])
     return found
 
 

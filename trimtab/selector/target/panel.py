@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from trimtab.selector.target.build import joined, on_replies
+from trimtab.selector.target.build import ON_SAMPLES, joined, on_replies
 from trimtab.selector.target.ground import Ground
 from trimtab.selector.target.member import Member
 from trimtab.selector.target.standing import Standing, standing
@@ -76,7 +76,9 @@ def assemble(
     best = max(members, key=lambda member: member.rate)
     if best.rate >= written.rate + BETTER:
         say(f"letting the model write its own replies anew, under {best.name}")
-        surrogates = joined(surrogates, on_replies(ground, [best.direction, ground.dense]))
-        written = best
+        fresh = on_replies(ground, [best.direction, ground.dense])
+        if fresh:  # else the old replies teach more
+            surrogates = joined([s for s in surrogates if s.name in ON_SAMPLES], fresh)
+            written = best
     found = standing(surrogates, members, ground.prompt_groups, say)
     return Panel(tuple(members), tuple(surrogates), written, found)

@@ -29,6 +29,7 @@ class Target:
             behaviour rate itself, that which gives its gradient.
         gradient: `(d_model,)`, averaged along the dense vector up to its calibrated multiplier.
         panel: what surrogates are tried on; None where nothing can judge replies.
+        weights: of the mixture, where that is the aim.
         forced: what was asked for instead of a choice.
         version: how often the target has changed.
         history: a row a checkpoint, the start first.
@@ -39,6 +40,7 @@ class Target:
     trusted: str
     gradient: Tensor
     panel: Panel | None = None
+    weights: Mapping[str, float] | None = None
     forced: str | None = None
     version: int = 0
     history: tuple[dict[str, Any], ...] = ()
@@ -84,7 +86,7 @@ class Target:
                 name: found.to_json()
                 for name, found in (panel.standing.correlations if panel else {}).items()
             },
-            "mixture": panel.standing.weights if panel else None,
+            "mixture": self.weights,
             "history": list(self.history),
             "panel": panel.rows() if panel else [],
         }

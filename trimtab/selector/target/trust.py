@@ -3,8 +3,8 @@
 from trimtab.selector.surrogates import FLOOR, SURROGATES
 from trimtab.selector.target.standing import Standing
 
-CLEAR = 0.1  # by so much a rank correlation is clearly higher,
-CONFIDENCE = 0.9  # where it is higher at all in this share of draws of the vectors
+CONFIDENCE = 0.9  # share of draws of the vectors in which another has to rank better,
+CLEAR = 0.1  # and by how much, unless the one that is trusted has come apart
 PLAIN = "dataset"  # where nothing tells surrogates apart
 
 
@@ -21,9 +21,11 @@ def why_not(standing: Standing, trusted: str) -> str | None:
     own = standing.correlations[trusted].value if trusted in standing.correlations else None
     if own is None:
         return f"{SURROGATES[trusted]} tells the vectors no longer apart"
+    if standing.surely(best, trusted) < CONFIDENCE:
+        return None
     if own < FLOOR:
         return f"{SURROGATES[trusted]} has come apart: rank correlation {own:.2f}"
-    if own < other - CLEAR and standing.surely(best, trusted) >= CONFIDENCE:
+    if own < other - CLEAR:
         return (
             f"{SURROGATES[best]} ranks better: rank correlation {other:.2f} against {own:.2f} of "
             f"{SURROGATES[trusted]}"

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from trimtab.errors import SelectionError
 from trimtab.pairs import Sample, split
-from trimtab.selector.attribution import Game, Meter, Unit, attribute
+from trimtab.selector.attribution import Game, Unit, attribute
 from trimtab.selector.intervals import Estimate, mean_estimate
 from trimtab.selector.material import MAX_TUNE, check_sides, draw, gather, parts_of
 from trimtab.selector.parts import Choice, Parts, compose, everything
@@ -145,41 +145,46 @@ def score_half(
     direction = compose(half.parts, whole or Choice(tuple(range(half.parts.n_samples))))
     added = scales.at_budget(direction)
     multiplier = float(added.norm() / direction.norm())
-    dealt = _dealt(half.scored)
+    folds = dealt(half.scored)
     total, squares, cost = None, None, 0.0
     effects: list[Floats] = []
-    for number, fold in enumerate(dealt, start=1):
-        say(f"attribution of the {half.name} half", number, len(dealt))
-        meter = scales.meter(make_margin(fold), f"{half.name} {number} of {len(dealt)}")
+    for number, fold in enumerate(folds, start=1):
+        say(f"attribution of the {half.name} half", number, len(folds))
+        meter = scales.meter(make_margin(fold), f"{half.name} {number} of {len(folds)}")
         effects.append(meter.effects(added))
-        found = attribute(estimator, _game(half.parts, meter, multiplier, budget, seed), unit)
+        game = Game(half.parts, meter, multiplier, budget=budget, seed=seed + number)
+        found = attribute(estimator, game, unit)
         scores = found.scores.double()
         total = scores if total is None else total + scores
         squares = scores**2 if squares is None else squares + scores**2
-        cost += found.cost / len(dealt)
+        cost += found.cost / len(folds)
     assert total is not None and squares is not None
-    k = len(dealt)
+    k = len(folds)
     variance = ((squares - total**2 / k) / (k - 1)).clamp_min(0.0)
     error = (variance / k).sqrt() if cost else torch.full_like(total, torch.nan)
-    groups = [sample.group for fold in dealt for sample in fold]
+    groups = [sample.group for fold in folds for sample in fold]
     effect = mean_estimate(np.concatenate(effects), groups)
     return Scores(half, total / k, error, k, effect, added, cost)
 
 
-def _game(parts: Parts, meter: Meter, multiplier: float, budget: int, seed: int) -> Game:
-    return Game(parts, meter, multiplier, budget=budget, seed=seed)
-
-
-def _dealt(samples: Sequence[Sample]) -> list[list[Sample]]:
-    """Deal samples into folds, whole groups in turn."""
-    groups = list(dict.fromkeys(sample.group for sample in samples))
-    if len(groups) < MIN_FOLDS:
-        raise SelectionError(
-            f"the pairs to score on are of {len(groups)} groups, and {MIN_FOLDS} are needed; "
-            "add pairs with other prompts"
+def dealt(samples: Sequence[Sample]) -> list[list[Sample]]:
+    """Deal samples into folds, whole groups in turn; of unpaired texts, either side's in turn."""
+    groups: dict[str, set[bool]] = {}  # by group, the sides that it holds
+    for sample in samples:
+        groups.setdefault(sample.group, set()).update(
+            side == "positive" for side, _ in sample.sides
         )
-    fold_of = {group: i % min(FOLDS, len(groups)) for i, group in enumerate(groups)}
-    folds: list[list[Sample]] = [[] for _ in range(min(FOLDS, len(groups)))]
+    whole = [group for group, sides in groups.items() if len(sides) == 2]
+    one_sided = [[g for g, sides in groups.items() if sides == {side}] for side in (True, False)]
+    count = min(FOLDS, len(whole) + min(map(len, one_sided)))
+    if count < MIN_FOLDS:
+        raise SelectionError(
+            f"the samples to score on make {count} groups that hold both sides, and {MIN_FOLDS} "
+            "are needed; add samples with other prompts"
+        )
+    fold_of = {group: i % count for of_a_side in one_sided for i, group in enumerate(of_a_side)}
+    fold_of |= {group: (i + len(one_sided[0])) % count for i, group in enumerate(whole)}
+    folds: list[list[Sample]] = [[] for _ in range(count)]
     for sample in samples:
         folds[fold_of[sample.group]].append(sample)
     return folds

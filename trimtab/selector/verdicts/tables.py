@@ -4,7 +4,6 @@
 |---|---|
 | `score` | what the full vector's effect owes to the part, nats per token |
 | `low`, `high` | its 95 % interval; null where the estimator measures nothing |
-| `relative` | of a sample, the score over the average sample's of its half: 1 is as good as any |
 | `verdict` | `helps` or `hurts` where the interval is clear of zero, else `unclear` |
 """
 
@@ -23,8 +22,6 @@ def samples(found: Sequence[Scores], store: Store, behavior: str) -> pl.DataFram
     frames = []
     for one in found:
         low, high = one.bounds()
-        average = (one.effect.value or 0.0) / len(one.mean)
-        relative = (one.mean / average).tolist() if average > 0 else [None] * len(one.mean)
         frames.append(
             pl.DataFrame(
                 {
@@ -32,7 +29,6 @@ def samples(found: Sequence[Scores], store: Store, behavior: str) -> pl.DataFram
                     "score": one.mean.tolist(),
                     "low": low.tolist(),
                     "high": high.tolist(),
-                    "relative": pl.Series(relative, dtype=pl.Float64),
                     "half": one.half.name,
                 }
             )
