@@ -172,10 +172,3 @@ def test_a_rate_over_grouped_questions_is_less_sure_than_over_as_many_that_stand
     assert grouped.high - grouped.low > 1.5 * (alone.high - alone.low)  # type: ignore[operator]
     certain = rate_estimate(np.ones((40, 3)), [str(i // 4) for i in range(40)])
     assert certain.low == pytest.approx(share_estimate(10, 10).low)
-
-
-def test_the_ratio_of_equal_columns_has_no_interval() -> None:
-    column = np.arange(1.0, 9.0)
-    found = ratio_estimate(column, column, [str(i) for i in range(8)], what="the whole")
-    assert (found.value, found.low) == (1.0, None)
-    assert found.reason

@@ -230,6 +230,8 @@ def faithfulness(
         small.asked,
         what="what the dense vector adds to the behaviour rate",
     )
+    if np.array_equal(small.shown, full.shown):  # a bootstrap would claim certainty
+        rate = Estimate(rate.value, reason=rate.reason or "both rates are of the same questions")
     return margin, rate
 
 
