@@ -537,7 +537,7 @@ def test_a_language_model_judges_every_reply_and_is_asked_once(
     assert (judge["kind"], judge["model"], judge["url"]) == ("llm", "stub", stub_endpoint.url)
     assert judge["criterion"] == card["settings"]["judge"]["criterion"] == "says that it is sorry"
     assert judge["accuracy"] == 1.0
-    assert judge["second"]["name"] == "text classifier by words"
+    assert judge["second"]["name"] == "text classifier by reading"
     table = pl.read_parquet(out / "judged.parquet")
     spoken = table.filter(pl.col("reply") != "")
     assert set(spoken["prompt"]) <= set(prompts)
@@ -563,7 +563,7 @@ def test_a_run_whose_judge_cannot_judge_says_so_before_it_starts(
 
         def say(what: str, *_: int) -> None:
             heard.append(what)
-            if what.startswith(("letting", "how many")):
+            if what.startswith(("letting", "pruning")):
                 raise Stop
 
         settings = replace(SETTINGS, judge=judge)

@@ -13,7 +13,7 @@ import polars as pl
 from sklearn.metrics import cohen_kappa_score
 
 from trimtab.selector.bench import Bench
-from trimtab.selector.intervals import Estimate, mean_estimate, share_estimate
+from trimtab.selector.intervals import Estimate, rate_estimate
 from trimtab.selector.material import Material
 from trimtab.selector.proof.evaluate import FEW_DRAWS, HeldOut, Outcome
 from trimtab.steering.judges.classifier import TextJudge, other_kind, train_classifier
@@ -25,6 +25,7 @@ SCHEMA = {
     "vector": pl.String,
     "draw": pl.Int64,
     "question": pl.String,
+    "group": pl.String,  # of the question, for intervals
     "reply": pl.String,
     "judge": pl.Boolean,  # null where the judge's answer was neither yes nor no
     "second": pl.Boolean,
@@ -46,7 +47,7 @@ def judged(
 
     Of a control of many draws, the first few.
     """
-    rows = []
+    rows, groups = [], held_out.question_groups
     for vector, outcome in outcomes.items():
         every = (outcome.replies, *outcome.more_replies)
         for draw, replies in enumerate(every[:FEW_DRAWS]):
@@ -64,12 +65,13 @@ def judged(
                     "vector": vector,
                     "draw": draw,
                     "question": question[-1]["content"],
+                    "group": group,
                     "reply": reply,
                     "second": bool(opinion),
                     **verdict,
                 }
-                for question, reply, opinion, verdict in zip(
-                    held_out.questions, replies, opinions, said, strict=True
+                for question, group, reply, opinion, verdict in zip(
+                    held_out.questions, groups, replies, opinions, said, strict=True
                 )
             ]
     return pl.DataFrame(rows, schema=SCHEMA)
@@ -130,11 +132,7 @@ def second_opinion(second: Judge, table: pl.DataFrame) -> dict[str, Any]:
 def _agreement(both: pl.DataFrame) -> Estimate:
     """The share of replies on which both agree, with its interval over questions."""
     agreed = (both["judge"] == both["second"]).to_numpy()
-    questions = both["question"].to_list()
-    if len(agreed) == 0 or agreed.min() == agreed.max():  # a bootstrap would claim certainty
-        n = len(set(questions))
-        return share_estimate(n if agreed.all() else 0, n)
-    return mean_estimate(agreed.astype(np.float64), questions)
+    return rate_estimate(agreed.astype(np.float64), both["group"].to_list())
 
 
 def _kappa(both: pl.DataFrame) -> float | None:
@@ -144,5 +142,6 @@ def _kappa(both: pl.DataFrame) -> float | None:
 
 
 def _rate(table: pl.DataFrame, vector: str, judge: str) -> dict[str, Any]:
-    said = table.filter(vector=vector)[judge].fill_null(False)
-    return share_estimate(int(said.sum()), len(said)).to_json()
+    said = table.filter(vector=vector)
+    shown = said[judge].fill_null(False).cast(pl.Float64).to_numpy()
+    return rate_estimate(shown, said["group"].to_list()).to_json()
