@@ -456,7 +456,8 @@ def test_what_the_run_aimed_at_is_said_with_its_rank_correlation_and_its_changes
     assert dataset.rank_correlation.value == 0.8
     said = aimed(card)
     assert "the margin on the samples’ completions, whose rank correlation" in said
-    assert "over 4 unlike vectors is 0.80" in said
+    assert "over 4 unlike vectors, across prompts, is 0.80" in said
+    assert "(the best of " in said
     assert "reliable to 0.90" in said
     assert "changed after pruning: own replies have come apart." in said
     assert "as was asked" not in said

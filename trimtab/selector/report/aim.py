@@ -20,7 +20,10 @@ def aimed(card: Mapping[str, Any]) -> str:
     if found.value is None:
         return f"{said}; {found.reason}."
     over = f"over {len(target['panel'])} unlike vectors"
-    said += f", whose rank correlation with the behaviour rate {over} is {estimate(found)}"
+    said += f", whose rank correlation with the behaviour rate {over}, across prompts, is "
+    said += estimate(found)
+    if not asked:
+        said += f" (the best of {len(target['surrogates'])} on these vectors, which flatters it)"
     ceiling = Estimate(**target["ceiling"])
     if ceiling.value is not None:
         said += f"; the rates themselves are reliable to {estimate(ceiling)}"
