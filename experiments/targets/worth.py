@@ -109,7 +109,7 @@ def over_halvings(measured: Measured, count: int, seed: int) -> list[Row]:
     for _ in range(count):
         order = rng.permutation(n)
         choose, report = measured.rows(order[: n // 2]), measured.rows(order[n // 2 :])
-        standing = compare(choose.said, choose.tune, choose.prompts)
+        standing = compare(choose.said, choose.tune, choose.prompts, draws=1)
         picked.append(standing.best)
         for name, said in predictions(standing, report.effects).items():
             value = lds(said, report.questions).value

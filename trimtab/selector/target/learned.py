@@ -5,15 +5,14 @@ is meant to grow with the behaviour, and one that is used against its meaning wo
 of a few dozen vectors that a search then exploits.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.linear_model import Ridge
+from scipy.optimize import nnls
 from sklearn.model_selection import LeaveOneOut
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from trimtab.selector.target.surrogate import Surrogate
@@ -30,8 +29,14 @@ def fit(effects: Floats, rates: Floats) -> Floats:
         effects: `(m, k)` of m vectors on k surrogates.
         rates: behaviour rates, `(m,)`.
     """
-    scaler, ridge = _regression(len(rates)).fit(effects, rates).named_steps.values()
-    weights: Floats = ridge.coef_ / scaler.scale_
+    scale = np.where(effects.std(0) > 0, effects.std(0), 1.0)
+    columns = (effects - effects.mean(0)) / scale
+    penalty = math.sqrt(SHRINKAGE * len(rates)) * np.eye(columns.shape[1])
+    found, _ = nnls(
+        np.vstack([columns, penalty]),
+        np.concatenate([rates - rates.mean(), np.zeros(columns.shape[1])]),
+    )
+    weights: Floats = found / scale
     return weights
 
 
@@ -45,10 +50,6 @@ def predicted(effects: Floats, rates: Floats) -> Floats:
     for others, (one,) in LeaveOneOut().split(effects):
         found[one] = effects[one] @ fit(effects[others], rates[others])
     return found
-
-
-def _regression(m: int) -> Pipeline:
-    return make_pipeline(StandardScaler(), Ridge(alpha=SHRINKAGE * m, positive=True))
 
 
 def mixture(surrogates: Sequence[Surrogate], weights: Mapping[str, float]) -> Surrogate:

@@ -62,7 +62,7 @@ class Standing:
             left the vector out.
         correlations: Spearman with the behaviour rate by surrogate, across prompts, with an
             interval over vectors.
-        draws: of these correlations, `(DRAWS,)`, over the same draws of the vectors.
+        draws: of these correlations, `(draws,)`, over the same draws of the vectors.
         ceiling: split-half reliability of the behaviour rates themselves, over prompts.
         weights: of the mixture, by surrogate, per unit of effect; None where nothing was fitted.
     """
@@ -110,7 +110,12 @@ def said_of(panel: Sequence[Member], surrogates: Sequence[Surrogate], say: Say) 
 
 
 def compare(
-    said: Mapping[str, Said], shown: Floats, prompts: Sequence[str], *, seed: int = 0
+    said: Mapping[str, Said],
+    shown: Floats,
+    prompts: Sequence[str],
+    *,
+    draws: int = DRAWS,
+    seed: int = 0,
 ) -> Standing:
     """Compare what surrogates say of m vectors to what the model wrote under them.
 
@@ -120,6 +125,7 @@ def compare(
         said: by surrogate.
         shown: whether the reply to each prompt shows the behaviour, `(m, n_prompts)`.
         prompts: groups of the prompts.
+        draws: of the vectors, for intervals.
         seed: of halves and draws.
     """
     effects, rates = {name: one.effects for name, one in said.items()}, shown.mean(1)
@@ -133,21 +139,21 @@ def compare(
     rng = np.random.default_rng(seed)
     judged = _halves(prompts, rng)
     truth = [shown[:, half].mean(1) for half in judged]
-    index = rng.integers(len(rates), size=(DRAWS, len(rates)))
-    correlations, draws = {}, {}
+    index = rng.integers(len(rates), size=(draws, len(rates)))
+    correlations, drawn = {}, {}
     for name in effects:
         reason = _why_none(effects[name], rates, prompts)
         if reason:
             correlations[name] = Estimate(None, reason=reason)
             continue
         spoken = [_spoken(name, said, shown, prompts, half) for half in judged]
-        draws[name] = _mean(
+        drawn[name] = _mean(
             np.stack([spearman(s[index], t[index]) for s, t in zip(spoken, truth, strict=True)])
         )
         value = _mean(np.stack([spearman(s, t) for s, t in zip(spoken, truth, strict=True)]))
-        low, high = np.nanquantile(draws[name], [0.025, 0.975])
+        low, high = np.nanquantile(drawn[name], [0.025, 0.975])
         correlations[name] = Estimate(float(value), float(low), float(high))
-    return Standing(effects, correlations, draws, ceiling(shown, prompts, seed=seed), weights)
+    return Standing(effects, correlations, drawn, ceiling(shown, prompts, seed=seed), weights)
 
 
 def _spoken(
