@@ -46,6 +46,7 @@ from trimtab.selector.target.build import ON_REPLIES, joined, on_replies, on_sam
 from trimtab.selector.target.choice import first_members
 from trimtab.selector.target.panel import assemble
 from trimtab.selector.target.standing import said_of
+from trimtab.selector.target.trust import trusted_first
 from trimtab.steering.damage import Damage
 from trimtab.steering.judges.classifier import BehaviorClassifier, Kind, train_classifier
 from trimtab.store import Store, open_store
@@ -161,7 +162,7 @@ def study(
         "vectors": len(members),
         "unsteered_rate": float(answers[0][0].mean()),
         "own_replies_under": panel.written.name,
-        "chosen": standing.best,
+        "chosen": trusted_first(standing),
         "mixture": standing.weights,
         "model": model.fingerprint(),
         "sae": None if sae is None else sae.fingerprint(),

@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 from trimtab.selector.audit.lds import ceiling, lds
 from trimtab.selector.intervals import Estimate
 from trimtab.selector.target.standing import Said, Standing, compare
+from trimtab.selector.target.trust import trusted_first
 
 CHOICE = "calibrated choice"
+HALVING_DRAWS = 200  # of the vectors, by which a halving is sure of what it chooses
 
 Floats = NDArray[np.float64]
 Row = dict[str, Any]
@@ -64,7 +66,7 @@ def predictions(standing: Standing, effects: Mapping[str, Floats]) -> dict[str, 
             [w * effects[name] for name, w in standing.weights.items()], axis=0
         )
     if standing.best is not None:
-        said[CHOICE] = said[standing.best]
+        said[CHOICE] = said[trusted_first(standing)]
     return said
 
 
@@ -76,11 +78,11 @@ def worth(choose: Measured, report: Measured) -> tuple[list[Row], Standing]:
     standing = compare(choose.said, choose.tune, choose.prompts)
     rows: list[Row] = []
     for name, said in predictions(standing, report.effects).items():
-        inside = standing.correlations[standing.best if name == CHOICE else name]  # type: ignore[index]
+        inside = standing.correlations[trusted_first(standing) if name == CHOICE else name]
         rows.append(
             {
                 "surrogate": name,
-                "is": standing.best if name == CHOICE else name,
+                "is": trusted_first(standing) if name == CHOICE else name,
                 "calibration": inside,
                 "held_out": lds(said, report.questions),
                 "held_out_other_judge": lds(said, report.other),
@@ -109,8 +111,8 @@ def over_halvings(measured: Measured, count: int, seed: int) -> list[Row]:
     for _ in range(count):
         order = rng.permutation(n)
         choose, report = measured.rows(order[: n // 2]), measured.rows(order[n // 2 :])
-        standing = compare(choose.said, choose.tune, choose.prompts, draws=1)
-        picked.append(standing.best)
+        standing = compare(choose.said, choose.tune, choose.prompts, draws=HALVING_DRAWS)
+        picked.append(standing.best and trusted_first(standing))
         for name, said in predictions(standing, report.effects).items():
             value = lds(said, report.questions).value
             if value is not None:

@@ -12,7 +12,7 @@ from trimtab.selector.target.panel import assemble
 from trimtab.selector.target.replies import MIN_REPLIES
 from trimtab.selector.target.surrogate import Surrogate, gradient_along
 from trimtab.selector.target.target import Target, take_aim
-from trimtab.selector.target.trust import PLAIN
+from trimtab.selector.target.trust import PLAIN, trusted_first
 from trimtab.selector.target.vectors import unlike_vectors
 
 Say = Callable[[str], None]
@@ -27,7 +27,7 @@ def choose_target(
     seed: int = 0,
     say: Say = lambda _: None,
 ) -> Target:
-    """Return the surrogate, or mixture, that ranks a panel of vectors most as their replies do.
+    """Return the surrogate, or mixture, that ranks a panel of vectors as their replies do.
 
     Where nothing can judge replies it is the margin on the pairs' own completions.
 
@@ -67,8 +67,7 @@ def choose_target(
             "choose, or take the target 'dataset'"
         )
     at_rate = forced == BEHAVIOR_RATE
-    best = panel.standing.best or PLAIN
-    trusted = best if forced is None or at_rate else forced
+    trusted = trusted_first(panel.standing) if forced is None or at_rate else forced
     aim, gradient = take_aim(
         ground, panel.surrogates, trusted, panel.standing.weights, at_rate=at_rate
     )

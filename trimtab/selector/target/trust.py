@@ -5,7 +5,19 @@ from trimtab.selector.target.standing import Standing
 
 CONFIDENCE = 0.9  # share of draws of the vectors in which another has to rank better,
 CLEAR = 0.1  # and by how much, unless the one that is trusted has come apart
-PLAIN = "dataset"  # where nothing tells surrogates apart
+FIRST = "own_replies"  # is trusted unless another surely ranks better,
+PLAIN = "dataset"  # and this where there are none
+
+
+def trusted_first(standing: Standing) -> str:
+    """Return the surrogate that a run begins with.
+
+    Taking the best of several on a small panel is worse than to trust own replies unless they are
+    surely behind: held-out rank correlation 0.70, 0.71 and 0.75 against 0.73, 0.73 and 0.83 on
+    formality, refusal and tone, over 60 random halves of 40 vectors.
+    """
+    first = FIRST if FIRST in standing.correlations else PLAIN
+    return first if why_not(standing, first) is None else standing.best or first
 
 
 def why_not(standing: Standing, trusted: str) -> str | None:
