@@ -25,6 +25,7 @@ from trimtab.model.language_model import LanguageModel, load_model
 from trimtab.model.sae import SAE, load_sae
 from trimtab.pairs import Sample, read_pairs, read_questions
 from trimtab.pairs.quality import describe
+from trimtab.selector.journal import Journal
 from trimtab.selector.material import draw
 from trimtab.selector.run import run
 from trimtab.selector.select import Settings
@@ -83,7 +84,15 @@ def study(
     out: Path,
     settings: Settings,
 ) -> None:
-    """Build, select and measure attributions of one behaviour, in `out`."""
+    """Build, select and measure attributions of one behaviour, in `out`.
+
+    Raises:
+        SelectionError: `out` holds the results of other samples, questions or settings.
+    """
+    hashes = [sample.content_hash() for sample in samples]
+    Journal(
+        out / "asked.json", {"samples": hashes, "questions": list(questions), **asdict(settings)}
+    )
     store = build(out / "store", samples, model, sae)
     if not (out / "vector").exists():
         run(
@@ -120,14 +129,17 @@ def main(
     for name in only or listed:
         source = listed[name]
         say(name)
+        failed = out / name / "error.txt"
+        failed.parent.mkdir(parents=True, exist_ok=True)
+        failed.unlink(missing_ok=True)
         try:
             every = read(name, source, data, out / name / "data")
             drawn = draw(every, samples, seed)
             questions = asked(source, data, config)
             study(name, drawn, questions, model, sae, out / name, settings)
-        except TrimtabError as error:  # one behaviour that cannot be had keeps no other waiting
-            typer.echo(f"{name}: {error}", err=True)
-            (out / name / "error.txt").write_text(f"{error}\n")
+        except (TrimtabError, OSError) as error:  # one that cannot be had keeps no other waiting
+            say(f"{name}: {error}")
+            failed.write_text(f"{error}\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

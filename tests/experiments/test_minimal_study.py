@@ -1,5 +1,6 @@
 """The study of minimal vectors goes from files to tables, and leaves alone what is there."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,23 @@ def test_a_behavior_goes_from_pairs_to_tables_and_is_measured_once(
     monkeypatch.setattr(module, "attribution_study", never)
     study("refusal", pairs, questions, tiny_model, tiny_sae, out, SETTINGS)
     assert draw(tmp_path) == tables
+    with pytest.raises(SelectionError, match="seed: 0 then, 1 now"):
+        study(
+            "refusal", pairs, questions, tiny_model, tiny_sae, out, replace(SETTINGS, seed=1)
+        )  # the same folder holds no two runs
+    with pytest.raises(SelectionError, match="samples"):
+        study("refusal", pairs[1:], questions, tiny_model, tiny_sae, out, SETTINGS)
+
+
+def test_a_behavior_whose_files_are_missing_is_noted_and_passed_over(
+    tiny_model: LanguageModel, tiny_sae: SAE, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "load_model", lambda **_: tiny_model)
+    monkeypatch.setattr(module, "load_sae", lambda *_: tiny_sae)
+    out = tmp_path / "out"
+    module.main(tmp_path / "nothing", out, only=["refusal", "sentiment"])
+    for name in ("refusal", "sentiment"):
+        assert "nothing" in (out / name / "error.txt").read_text(encoding="utf-8")
 
 
 def test_without_a_vector_there_is_nothing_to_draw(tmp_path: Path) -> None:
