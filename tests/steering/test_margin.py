@@ -177,10 +177,12 @@ def test_a_single_letters_score_is_not_diluted_by_its_brackets(tiny_model: Langu
 @pytest.mark.parametrize("positions", POSITIONS)
 @pytest.mark.parametrize("samples", [PAIRS, TEXTS], ids=["pairs", "texts"])
 @pytest.mark.parametrize("at", [0.0, 1.0])
+@pytest.mark.parametrize("fast", [True, False])
 def test_the_gradient_is_that_of_finite_differences(
-    tiny_model: LanguageModel, samples: list[Sample], positions: Positions, at: float
+    tiny_model: LanguageModel, samples: list[Sample], positions: Positions, at: float, fast: bool
 ) -> None:
     margin = Margin(tiny_model, samples, POINT, positions=positions)
+    margin.replay.fast = fast
     gradient = margin.gradient(at * DIRECTION)
     assert gradient.shape == (16,)
     assert gradient.dtype == torch.float32

@@ -27,12 +27,17 @@ def whole_passes(
             start = len(tree.prefix)
             places += [(number, node, len(rows), start + i) for i, node in enumerate(path)]
             rows.append([*tree.prefix, *(tree.tokens[node] for node in path)])
+    first = {(tree, node): place for tree, node, *place in reversed(places)}
     tree_of, node, row, position = torch.tensor(places).T
+    (one_tree, one_node), (one_row, one_position) = (
+        torch.tensor(list(some)).T for some in (first.keys(), first.values())
+    )
     batch = pad(rows, "right", model.pad_id, model.device)
 
     def as_trees(x: Tensor) -> Tensor:
+        """Gather nodes from the first row that has each: a second would double its gradient."""
         blank = x.new_zeros(*tails.reads.shape, x.shape[-1])
-        return blank.index_put((tree_of, node), x[row, position])
+        return blank.index_put((one_tree, one_node), x[one_row, one_position])
 
     states = []
     for change in changes:
