@@ -2,6 +2,8 @@
 
 import json
 from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -255,6 +257,24 @@ def test_an_interrupted_explanation_resumes(
     assert again.effects.to_json() == found.effects.to_json()
     with pytest.raises(SelectionError, match=r"budget: 0\.05 then, 0\.1 now"):
         explain(*arguments, against=Against(store, "refusal"))
+
+
+def test_another_models_or_saes_explanation_is_not_gone_on_with(
+    tiny_model: LanguageModel, tiny_sae: SAE, tmp_path: Path
+) -> None:
+    def stop(*_: object) -> None:
+        raise Stop
+
+    with pytest.raises(Stop):
+        explain(stored(), tiny_model, tiny_sae, tmp_path, say=stop)
+    module = deepcopy(tiny_model.module)
+    module.get_input_embeddings().weight.mul_(2)
+    with pytest.raises(SelectionError, match=r"\(model_sha256: "):
+        explain(stored(), replace(tiny_model, module=module), tiny_sae, tmp_path, say=stop)
+    with pytest.raises(SelectionError, match="sae_sha256: .* None now"):
+        explain(stored(), tiny_model, None, tmp_path, say=stop)
+    with pytest.raises(Stop):  # the same weights elsewhere
+        explain(stored(), replace(tiny_model, name="moved"), tiny_sae, tmp_path, say=stop)
 
 
 @pytest.fixture
