@@ -27,7 +27,7 @@ from trimtab.steering.damage import CONTEXT_TOKENS, Damage, Divergence, neutral_
 from trimtab.steering.formats.stored import StoredVector
 from trimtab.steering.vector import SteeringVector
 from trimtab.store import Store
-from trimtab.store.fingerprint import prompt_form
+from trimtab.store.fingerprint import longest_of, prompt_form
 
 if TYPE_CHECKING:
     from trimtab.model.language_model import LanguageModel
@@ -159,6 +159,7 @@ def explain(
             budget=budget,
             chat=chat,
             system=system,
+            longest=longest_of(against.store.fingerprint),
             say=say,
         )
     say("damage", 0, 0)
