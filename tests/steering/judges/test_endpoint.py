@@ -175,9 +175,7 @@ def test_an_option_is_refused_in_many_words(stub_endpoint: Any, error: dict[str,
 
 
 @pytest.mark.parametrize("param", [None, "messages"])
-def test_an_echo_of_what_was_asked_refuses_no_option(
-    stub_endpoint: Any, param: str | None
-) -> None:
+def test_an_echo_of_what_was_asked_refuses_no_option(stub_endpoint: Any, param: str | None) -> None:
     told = failing(stub_endpoint, 400, message="Too long: 'What temperature is it?'", param=param)
     assert "Too long" in told
     assert len(stub_endpoint.asked) == 1
