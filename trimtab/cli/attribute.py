@@ -73,9 +73,12 @@ def attribute(
     from trimtab.selector.verdicts.attributed import Asked, run
 
     asked = Asked(unit, estimator, evaluations, budget, seed, audit)  # type: ignore[arg-type]
-    found = run(opened, behavior, asked, out=out, device=device)
-    if out is not None:
-        write_rows(found.table, out)
+
+    def write(found: "Attributed") -> None:
+        if out is not None:
+            write_rows({out: found.table})
+
+    found = run(opened, behavior, asked, out=out, write=write, device=device)
     if json_:
         print_json({**found.to_json(), "table": found.table.to_dicts()})
         return

@@ -97,19 +97,32 @@ def check_writable(out: Path) -> None:
         raise typer.BadParameter(f"{out.parent} is no folder; make it first", param_hint="--out")
 
 
-def write_rows(rows: pl.DataFrame, out: Path) -> None:
-    """Write rows in the format that the file's suffix names.
+def write_rows(tables: Mapping[Path, pl.DataFrame]) -> None:
+    """Write rows in the formats that the files' suffixes name.
 
-    Raises `QueryError` where the format has no form for a column, as CSV has none for lists.
+    Files appear when all of them are whole, so that who is interrupted may ask again.
+
+    Raises `QueryError` where a format has no form for a column, as CSV has none for lists.
     """
     try:
-        WRITERS[out.suffix](rows, out)
+        WRITERS[out.suffix](rows, part)
     except pl.exceptions.PolarsError as error:
-        out.unlink(missing_ok=True)
         raise QueryError(f"{out} cannot hold these rows ({error}); .parquet holds all") from None
 
 
 def print_json(value: Any) -> None:
+    parts = {out: out.with_name(out.name + ".part") for out in tables}
+    try:
+        for out, rows in tables.items():
+            _write(rows, out, parts[out])
+        for out, part in parts.items():
+            part.replace(out)
+    finally:
+        for part in parts.values():
+            part.unlink(missing_ok=True)
+
+
+def _write(rows: pl.DataFrame, out: Path, part: Path) -> None:
     """Print JSON for scripts; what JSON has no form for is printed as text."""
     typer.echo(json.dumps(value, ensure_ascii=False, indent=1, default=str))
 

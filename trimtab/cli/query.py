@@ -113,7 +113,7 @@ def sql(
         found = run_query(connection, query, max_rows=most and most + 1)
     rows = found[:most]
     if out is not None:
-        write_rows(rows, out)
+        write_rows({out: rows})
         typer.echo(f"{out}: {rows.height} rows")
         return
     print_rows(rows, json_, csv)

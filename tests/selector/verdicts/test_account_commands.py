@@ -12,6 +12,8 @@ import pytest
 from typer.testing import CliRunner
 
 from trimtab.cli import app
+from trimtab.cli.explain import print_explanation
+from trimtab.cli.printing import WRITERS
 from trimtab.model.hook_points import HookPoint
 from trimtab.model.language_model import LanguageModel
 from trimtab.steering.formats import StoredVector, gguf
@@ -144,6 +146,39 @@ def test_suggest_ranks_a_pool_and_keeps_what_it_learnt_from(
 
 
 @pytest.mark.parametrize(
+@pytest.mark.parametrize(
+    ("arguments", "names"),
+    [
+        (("attribute", "store", "refusal"), {"out.csv"}),
+        (
+            ("select", "store", "--behavior", "refusal", "--suggest", "pool.jsonl"),
+            {"out.csv", "out.training.parquet"},
+        ),
+    ],
+    ids=["attribute", "suggest"],
+)
+def test_a_run_interrupted_while_it_writes_goes_on(
+    workplace: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[str, ...],
+    names: set[str],
+) -> None:
+    monkeypatch.chdir(workplace)
+    command = (*arguments, "--device", "cpu", "--out", tmp_path / "out.csv")
+
+    def cut(rows: pl.DataFrame, file: Path) -> None:
+        file.write_text("half a f")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setitem(WRITERS, ".csv", cut)
+        assert invoke(*command).exit_code != 0
+    assert [file.name for file in tmp_path.iterdir()] == ["out.csv.work"]
+    fine(*command)
+    assert {file.name for file in tmp_path.iterdir()} == names
+
+
     ("complaint", "arguments"),
     [
         ("without an SAE", ("attribute", "store", "refusal", "--unit", "features")),
