@@ -13,6 +13,7 @@ from rich.text import Text
 from trimtab.cli.group import example
 from trimtab.cli.options import BudgetOption, DeviceOption, JsonOption, ModelOption, SaeOption
 from trimtab.cli.printing import print_json
+from trimtab.selector.exported.folder import CARD
 
 SHOWN_FEATURES = 12
 
@@ -80,6 +81,14 @@ def explain(
         raise typer.BadParameter("the store names its model", param_hint="--model")
     if questions is not None and store is None and not pairs:
         raise typer.BadParameter("needs --store or --pairs", param_hint="--questions")
+    if behavior is not None and store is None and not pairs:
+        raise typer.BadParameter("needs --store or --pairs", param_hint="--behavior")
+    if raw and not pairs:
+        raise typer.BadParameter("needs --pairs", param_hint="--raw")
+    if raw and (file / CARD).is_file():
+        raise typer.BadParameter(
+            "the vector's card says how prompts are rendered", param_hint="--raw"
+        )
     from trimtab.model.hook_points import parse_hook_point
     from trimtab.pairs import read_pairs, read_questions
     from trimtab.steering.formats.recognise import read_any
