@@ -88,6 +88,7 @@ def attribute(
 
 
 def _print(found: "Attributed", unit: str) -> None:
+    from trimtab.model.features.descriptions import visible
     from trimtab.selector.report.numbers import estimate
 
     for scores in found.halves:
@@ -129,7 +130,7 @@ def _print(found: "Attributed", unit: str) -> None:
             f"a change of {estimate(way.change)}."
         )
         if way.culprits:
-            typer.echo(f"Pairs most to blame: {', '.join(way.culprits)}.")
+            typer.echo(visible(f"Pairs most to blame: {', '.join(way.culprits)}."))
 
 
 def _table(rows: pl.DataFrame, title: str) -> Table:

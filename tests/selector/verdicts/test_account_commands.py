@@ -16,7 +16,8 @@ from trimtab.cli.explain import print_explanation
 from trimtab.cli.printing import WRITERS
 from trimtab.model.hook_points import HookPoint
 from trimtab.model.language_model import LanguageModel
-from trimtab.steering.formats import StoredVector, gguf
+from trimtab.steering.formats import StoredVector, gguf, safetensors
+from trimtab.steering.formats.stored import VECTOR_FILE
 
 WORDS = ("think", "should", "rather", "course", "quick", "brown", "lazy", "answer")
 POINT = "blocks.1.hook_resid_post"
@@ -146,7 +147,6 @@ def test_suggest_ranks_a_pool_and_keeps_what_it_learnt_from(
 
 
 @pytest.mark.parametrize(
-@pytest.mark.parametrize(
     ("arguments", "names"),
     [
         (("attribute", "store", "refusal"), {"out.csv"}),
@@ -179,6 +179,7 @@ def test_a_run_interrupted_while_it_writes_goes_on(
     assert {file.name for file in tmp_path.iterdir()} == names
 
 
+@pytest.mark.parametrize(
     ("complaint", "arguments"),
     [
         ("without an SAE", ("attribute", "store", "refusal", "--unit", "features")),
@@ -212,13 +213,13 @@ def test_a_mistake_is_told_in_one_line(
         ("explain", "v.npy", "--store", "store", "--pairs", "pairs.jsonl"),
         ("explain", "v.npy", "--store", "store", "--model", "model"),
         ("explain", "v.npy", "--questions", "prompts.txt"),
-        ("select", "store", "--behavior", "refusal"),
         ("explain", "v.npy", "--behavior", "refusal"),
         ("explain", "v.npy", "--raw"),
         ("explain", "vector", "--pairs", "pairs.jsonl", "--raw"),
         ("explain", "v.npy", "--budget", "0"),
         ("attribute", "store", "refusal", "--budget", "-1"),
         ("attribute", "store", "refusal", "--budget", "nan"),
+        ("select", "store", "--behavior", "refusal"),
         ("select", "store", "--behavior", "refusal", "--suggest", "pool.jsonl", "--out", "x.docx"),
     ],
 )
@@ -226,14 +227,13 @@ def test_options_that_do_not_go_together_are_refused(
     workplace: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
 ) -> None:
     monkeypatch.chdir(workplace)
-    result = invoke(*arguments)
     Path("vector").mkdir(exist_ok=True)
     Path("vector/card.json").write_text("{}")
+    result = invoke(*arguments)
     assert result.exit_code == 2
     assert arguments[0] in result.output
 
 
-MODULES = """
 @pytest.mark.parametrize(
     "option",
     [
@@ -266,6 +266,10 @@ def test_a_card_that_lacks_something_is_told_in_one_line(
         assert "card.json lacks" in error_of("explain", tmp_path)
 
 
+def test_no_mistake_is_told_in_what_a_terminal_obeys(tmp_path: Path) -> None:
+    assert "\x1b" not in error_of("info", tmp_path / "nowhere \x1b[31m")
+
+
 def test_other_peoples_texts_reach_no_terminal_raw(
     workplace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -286,6 +290,7 @@ def test_other_peoples_texts_reach_no_terminal_raw(
     assert "\x1b" not in told
 
 
+MODULES = """
 import atexit, sys
 def heavy():
     print("heavy:", *sorted({"torch", "sae_lens", "transformers"} & set(sys.modules)))

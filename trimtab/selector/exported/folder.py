@@ -16,6 +16,7 @@ STRONGEST_FILE = "strongest.safetensors"
 TABLES = ("receipt", "samples", "features", "curves", "pareto", "replies", "judged")
 OPTIONAL = ("features", "judged")  # without an SAE; written by an earlier version
 EXPLANATION = "explanation"  # the kind of a card that explains a vector and has none beside it
+WRONG = (KeyError, TypeError, ValueError, AttributeError, IndexError)
 DECOMPOSITION = "decomposition"  # the table that only such a folder has
 
 
@@ -67,7 +68,7 @@ def telling_what_lacks(folder: Path) -> Iterator[None]:
     """
     try:
         yield
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+    except (*WRONG, pl.exceptions.PolarsError) as error:
         raise VectorError(
             f"{folder / CARD} lacks what is needed of it ({error!r}): it was written by another "
             "version of trimtab, or changed"
