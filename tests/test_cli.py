@@ -224,6 +224,28 @@ def test_steer_answers_without_and_with_the_vector(workplace: Path) -> None:
     assert "unsteered:" in fine(*arguments)
 
 
+def test_no_reply_reaches_the_terminal_raw(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def reply(*_: object, **__: object) -> list[str]:
+        return ["one\ntwo \x1b[31m"]
+
+    monkeypatch.setattr("trimtab.steering.generation.generate", reply)
+    text = fine("steer", workplace / "vector", "Agree?")
+    assert "one\ntwo" in text
+    assert "\x1b" not in text
+
+
+def test_info_on_a_vector_shows_no_reply_raw(workplace: Path, tmp_path: Path) -> None:
+    vector = Path(shutil.copytree(workplace / "vector", tmp_path / "vector"))
+    replies = pl.read_parquet(vector / "replies.parquet")
+    evil = pl.lit("red \x1b[31m")
+    replies.with_columns(reply=evil, question=evil).write_parquet(vector / "replies.parquet")
+    text = fine("info", vector)
+    assert "red" in text
+    assert "\x1b" not in text
+
+
 def test_steer_renders_the_prompt_as_the_vectors_own_run_did(
     workplace: Path, tiny_model: LanguageModel
 ) -> None:

@@ -5,6 +5,7 @@ clean, as trusted ones would be.
 """
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -18,7 +19,7 @@ from trimtab.errors import VectorError
 from trimtab.selector.attribution import ESTIMATORS, Game, attribute
 from trimtab.selector.audit import antisteering, poison
 from trimtab.selector.audit.robust import ROBUST_MEANS
-from trimtab.selector.intervals import mean_estimate, ratio_estimate
+from trimtab.selector.intervals import Estimate, mean_estimate, ratio_estimate
 from trimtab.selector.parts import Parts
 from trimtab.steering.margin import Margin
 
@@ -70,7 +71,7 @@ def recovery(lab: Lab, game: Game, sizes: Sizes, say: Say) -> list[Row]:
     whole = _effects(lab, clean.residual.mean(0))
     rows = []
     for share in sizes.shares:
-        found: dict[str, list[Floats]] = defaultdict(list)
+        found: dict[str, list[Floats | None]] = defaultdict(list)
         for seed in range(sizes.seeds):
             say(f"what is left of the effect, {share:.0%} flipped, seed {seed}")
             victims = poison.draw_victims(clean.n_samples, share, game.seed + seed)
@@ -86,13 +87,32 @@ def recovery(lab: Lab, game: Game, sizes: Sizes, say: Say) -> list[Row]:
                 vectors[f"dropped by {name}"] = poison.without(spoilt, dropped)
             for name, vector in vectors.items():
                 found[name].append(_effects(lab, vector))
-        rows.append({"share": share, "vector": "clean", "effect": mean_estimate(whole, groups)})
+        clean_row = _over_seeds([whole], None, groups)
+        rows.append({"share": share, "vector": "clean", "effect": clean_row["effect"]})
         for name, draws in found.items():
-            effects = np.stack(draws, axis=1)
-            kept = ratio_estimate(effects.mean(1), whole, groups, what="the clean vector's effect")
-            row = {"share": share, "vector": name, "effect": mean_estimate(effects, groups)}
-            rows.append(row | {"of_clean": kept})
+            rows.append({"share": share, "vector": name, **_over_seeds(draws, whole, groups)})
     return rows
+
+
+def _over_seeds(draws: Sequence[Floats | None], whole: Floats | None, groups: Sequence[str]) -> Row:
+    """Return a vector's effect and its share of the clean one's, over the seeds that have one.
+
+    `left_out` says how many seeds' vectors nothing brings to the budget, where there are any: an
+    effect of 0 would be one that nobody measured.
+    """
+    there = [draw for draw in draws if draw is not None]
+    lacking = len(draws) - len(there)
+    why = f"{lacking} of {len(draws)} vectors cannot be brought to the damage budget"
+    row: Row = {"left_out": why} if lacking else {}
+    if not there:
+        return {"effect": Estimate(None, reason=why), "of_clean": Estimate(None, reason=why), **row}
+    effects = np.stack(there, axis=1)
+    kept = (
+        Estimate(None, reason="the clean vector cannot be brought to the damage budget")
+        if whole is None
+        else ratio_estimate(effects.mean(1), whole, groups, what="the clean vector's effect")
+    )
+    return {"effect": mean_estimate(effects, groups), "of_clean": kept, **row}
 
 
 def anti_steering(lab: Lab, game: Game, sizes: Sizes, say: Say) -> tuple[list[Row], list[Row]]:
@@ -155,9 +175,9 @@ def _row(lab: Lab, where: str, vector: str, slopes: Floats) -> Row:
     return {"pairs": where, "vector": vector, **estimates, "slopes": slopes.tolist()}
 
 
-def _effects(lab: Lab, direction: Tensor) -> Floats:
-    """Held-out effects at equal damage; none of a vector that nothing brings there."""
+def _effects(lab: Lab, direction: Tensor) -> Floats | None:
+    """Held-out effects at equal damage; None of a vector that nothing brings there."""
     try:
         return lab.effects("held_out")(lab.at_equal_damage(direction))
     except VectorError:
-        return np.zeros(len(lab.margins["held_out"].samples))
+        return None

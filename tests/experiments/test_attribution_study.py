@@ -5,21 +5,24 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 import torch
+from torch import Tensor
 
-from experiments.attribution.data_faults import anti_steering
+from experiments.attribution.data_faults import _over_seeds, anti_steering, recovery
 from experiments.attribution.lab import BUDGET, Lab
 from experiments.attribution.sizes import QUICK
 from experiments.attribution.study import largest_features, negatives, study
 from experiments.attribution.table import FIGURE, TABLES, draw
 from experiments.attribution.truth import full_game
-from trimtab.errors import SelectionError
+from trimtab.errors import SelectionError, VectorError
 from trimtab.model.hook_points import HookPoint
 from trimtab.model.language_model import LanguageModel
 from trimtab.model.sae import SAE
 from trimtab.pairs import Sample
+from trimtab.selector.audit import poison
 from trimtab.selector.journal import Journal
 from trimtab.selector.parts import Parts
 from trimtab.selector.scales import Scales
@@ -186,6 +189,44 @@ def test_pairs_that_go_the_wrong_way_are_traced_to_training_pairs(
     assert {"drop 10%", "re-weight 1"} <= {row["vector"] for row in table}
     assert len(culprits) == 10
     assert culprits[0]["score"] <= culprits[-1]["score"]
+
+
+def test_a_vector_that_nothing_brings_to_the_budget_has_no_effect_of_zero(
+    pairs: list[Sample], tiny_model: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = Journal(tmp_path / "journal.jsonl", {})
+    damage = Damage(tiny_model, POINT, max_texts=2)
+    margins = {name: Margin(tiny_model, pairs[:4], POINT) for name in ("scored", "held_out")}
+    lab = Lab(Scales(journal, POINT, damage, BUDGET), margins)
+    rows = torch.randn(10, 16, generator=torch.Generator().manual_seed(0))
+    game = full_game(lab, Parts(tuple(map(str, range(10))), rows), TINY, 0)
+    whole = rows.mean(0)
+    at_budget = Scales.at_budget
+    refused: list[Tensor] = []
+
+    def refuse_one(self: Scales, direction: Tensor) -> Tensor:
+        """Refuse the poisoned vector of the first seed, which is the first after the clean one."""
+        if not torch.equal(direction, whole) and not refused:
+            refused.append(direction)
+            raise VectorError("no multiplier")
+        return at_budget(self, direction)
+
+    monkeypatch.setattr(Scales, "at_budget", refuse_one)
+    found = {row["vector"]: row for row in recovery(lab, game, TINY, lambda _: None)}
+    poisoned = found["poisoned"]
+    assert poisoned["left_out"] == "1 of 2 vectors cannot be brought to the damage budget"
+    victims = poison.draw_victims(10, 0.2, game.seed + 1)
+    direction = poison.flip(Parts(game.parts.sample_ids, rows), victims).residual.mean(0)
+    effects = lab.effects("held_out")(lab.at_equal_damage(direction))
+    assert poisoned["effect"].value == pytest.approx(effects.mean())
+    assert "left_out" not in found["the victims dropped"]
+
+
+def test_without_any_vector_at_the_budget_there_is_a_reason_and_no_number() -> None:
+    row = _over_seeds([None, None], np.ones(4), list("abcd"))
+    assert row["effect"].value is None
+    assert row["of_clean"].reason == "2 of 2 vectors cannot be brought to the damage budget"
+    assert _over_seeds([np.ones(4)], None, list("abcd"))["of_clean"].value is None
 
 
 def test_where_no_pair_goes_the_wrong_way_nothing_is_mended(

@@ -192,6 +192,16 @@ def test_a_persona_s_statements_can_be_split_although_their_prompt_is_the_same(
     assert groups[0] == groups[2] != groups[1]
 
 
+def test_a_persona_s_empty_groups_are_the_statements_themselves(write: Write) -> None:
+    said = {"I love crowds": None, "I stay at home": "", "I dance": " ", "I sing": "music"}
+    rows = [
+        {**persona_row(text, " No" if group else " Yes"), "group": group}
+        for text, group in said.items()
+    ]
+    groups = [s.group for s in read_pairs([write("odd.jsonl", rows)], format="persona")]
+    assert groups == ["i love crowds", "i stay at home", "i dance", "music"]
+
+
 def test_a_persona_s_answer_that_is_neither_yes_nor_no_is_refused(write: Write) -> None:
     path = write("odd.jsonl", [persona_row("I love crowds", " (A)")])
     with pytest.raises(PairsError, match=r"odd.jsonl, line 1: .* must be Yes or No, not ' \(A\)'"):

@@ -278,6 +278,22 @@ def test_the_exported_vector_does_what_the_card_says(
     assert effects.mean() == pytest.approx(card["held_out"]["effect"]["value"], abs=1e-4)
 
 
+def test_a_folder_is_in_place_with_its_report_or_not_at_all(
+    selection: Selection, store: Store, tmp_path: Path
+) -> None:
+    def stop(folder: Path, name: str) -> None:
+        raise Stop
+
+    out = tmp_path / "vector"
+    with pytest.raises(Stop):
+        export_selection(selection, store, out, stop)
+    assert not out.exists()
+    export_selection(selection, store, out, render_report)
+    assert [file.name for file in tmp_path.iterdir()] == ["vector"]
+    assert "vector.part" not in (out / "report.html").read_text()
+    assert problems(out) == []
+
+
 def test_features_carry_their_descriptions_along(
     exported: Path,
     selection: Selection,

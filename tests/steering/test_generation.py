@@ -130,6 +130,38 @@ def test_the_length_limit_is_in_tokens(tiny_model: LanguageModel) -> None:
     assert short != long
 
 
+@pytest.mark.parametrize(
+    "default",
+    [
+        {"repetition_penalty": 50.0},
+        {"no_repeat_ngram_size": 1},
+        {"min_new_tokens": NEW},
+        {"suppress_tokens": list(range(3, 380))},
+        {"num_beams": 3},
+    ],
+)
+def test_replies_are_greedy_whatever_the_models_maker_wants(
+    tiny_model: LanguageModel, monkeypatch: pytest.MonkeyPatch, default: dict[str, object]
+) -> None:
+    expected = generate(read_prompts(tiny_model, QUESTIONS), vector(), max_new_tokens=NEW)
+    wanted = GenerationConfig(eos_token_id=2, **default)
+    monkeypatch.setattr(tiny_model.module, "generation_config", wanted)
+    found = generate(read_prompts(tiny_model, QUESTIONS), vector(), max_new_tokens=NEW)
+    assert found == expected
+    assert tiny_model.module.generation_config is wanted
+
+
+def test_the_models_own_end_of_a_reply_still_ends_it(
+    tiny_model: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts = read_prompts(tiny_model, QUESTIONS[:1])
+    tokens = tiny_model.tokenizer(generate(prompts, max_new_tokens=NEW)[0]).input_ids
+    ends = GenerationConfig(eos_token_id=list(range(len(tiny_model.tokenizer))))
+    monkeypatch.setattr(tiny_model.module, "generation_config", ends)
+    assert len(tokens) > 1
+    assert generate(prompts, max_new_tokens=NEW) == generate(prompts, max_new_tokens=1)
+
+
 def test_no_questions_get_no_replies(tiny_model: LanguageModel) -> None:
     prompts = read_prompts(tiny_model, [])
     assert len(prompts) == 0

@@ -233,6 +233,35 @@ def test_a_cap_counts_the_first_tokens_of_a_completion_alone(
     assert np.abs(capped.base - whole.base).max() > 0.01
 
 
+def test_a_sample_is_cut_where_a_store_cuts_it_and_dropped_without_room(
+    tiny_model: LanguageModel,
+) -> None:
+    rows = [[render(tiny_model, one.messages, text) for _, text in one.sides] for one in PAIRS]
+    longest = rows[0][0].n_prompt + 2
+    cut = Margin(tiny_model, PAIRS, POINT, longest=longest)
+    kept = [
+        (one, sides) for one, sides in zip(PAIRS, rows, strict=True) if sides[0].n_prompt < longest
+    ]
+    assert cut.samples == [one for one, _ in kept]
+    assert 1 < len(kept) < len(PAIRS)
+    room = [longest - row.n_prompt for _, sides in kept for row in sides]
+    lengths = [len(row.ids) - row.n_prompt for _, sides in kept for row in sides]
+    assert cut.lengths.tolist() == np.minimum(lengths, room).tolist()
+    capped = Margin(tiny_model, cut.samples, POINT, max_tokens=room)
+    np.testing.assert_allclose(cut.base, capped.base, atol=1e-5)
+
+
+def test_nothing_is_scored_beyond_the_models_context(
+    tiny_model: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tiny_model.module.config, "max_position_embeddings", 30)
+    margin = Margin(tiny_model, [sample(0, None, "a fox " * 40, "no"), PAIRS[0]], POINT)
+    assert int(margin.lengths.max()) == 29
+    assert Margin(tiny_model, [sample(0, "a fox " * 40, "a", "b"), PAIRS[3]], POINT).samples == [
+        PAIRS[3]
+    ]
+
+
 def test_integrated_gradients_add_up_to_the_effect(tiny_model: LanguageModel) -> None:
     margin = Margin(tiny_model, PAIRS, POINT)
     n = 40

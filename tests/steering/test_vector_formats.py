@@ -7,12 +7,16 @@ from typing import get_args
 
 import numpy as np
 import pytest
+import torch
 from gguf import GGMLQuantizationType, GGUFReader, GGUFValueType, GGUFWriter
+from safetensors import safe_open
 from safetensors.numpy import save_file
+from safetensors.torch import save_file as save_torch
 
 from trimtab.errors import VectorError
 from trimtab.model.hook_points import HookPoint, Site
 from trimtab.steering.formats import WRITERS, StoredVector, gguf, safetensors
+from trimtab.steering.formats.recognise import read_any
 from trimtab.steering.positions import Positions
 
 DIRECTION = np.random.default_rng(0).normal(size=24).astype(np.float32)
@@ -116,6 +120,65 @@ def test_gguf_files_of_other_kinds_are_refused_with_their_path(tmp_path: Path) -
     for name in names:
         with pytest.raises(VectorError, match=str(tmp_path)):
             gguf.read(tmp_path / name)
+
+
+def test_a_gguf_file_that_was_cut_short_is_refused_wherever_it_ends(tmp_path: Path) -> None:
+    gguf.write(stored(), tmp_path / "whole")
+    whole = (tmp_path / "whole").read_bytes()
+    for length in range(0, len(whole) - 1, 7):
+        (tmp_path / "cut").write_bytes(whole[:length])
+        with pytest.raises(VectorError, match=str(tmp_path / "cut")):
+            gguf.read(tmp_path / "cut")
+
+
+NAN = np.where(np.arange(24) == 5, np.float32("nan"), DIRECTION)
+
+
+@pytest.mark.parametrize(
+    ("direction", "multiplier", "told"),
+    [
+        (torch.from_numpy(DIRECTION).bfloat16(), "1.0", "bfloat16|bf16"),
+        (torch.from_numpy(DIRECTION).half(), "1.0", "float16 of shape"),
+        (torch.ones(2, 16), "1.0", r"shape \(2, 16\)"),
+        (torch.from_numpy(NAN), "1.0", "NaN"),
+        (torch.from_numpy(DIRECTION), "nan", "NaN"),
+        (torch.from_numpy(DIRECTION), "inf", "infinity"),
+        (torch.from_numpy(DIRECTION), "much", "metadata"),
+    ],
+)
+def test_an_own_file_that_was_changed_is_refused_by_its_name(
+    tmp_path: Path, direction: torch.Tensor, multiplier: str, told: str
+) -> None:
+    safetensors.write(stored(), tmp_path / "v")
+    with safe_open(tmp_path / "v", framework="numpy") as opened:
+        metadata = opened.metadata()
+    save_torch(
+        {"direction": direction}, tmp_path / "v", metadata=metadata | {"multiplier": multiplier}
+    )
+    for read in (safetensors.read, read_any):
+        with pytest.raises(VectorError, match=f"{tmp_path / 'v'} .*({told})"):
+            read(tmp_path / "v")
+
+
+@pytest.mark.parametrize(("key", "value"), [("hook_point", "blocks"), ("positions", "some")])
+def test_an_own_file_whose_place_was_damaged_is_refused_by_its_name(
+    tmp_path: Path, key: str, value: str
+) -> None:
+    safetensors.write(stored(), tmp_path / "v")
+    with safe_open(tmp_path / "v", framework="numpy") as opened:
+        metadata = opened.metadata()
+    save_file({"direction": DIRECTION}, tmp_path / "v", metadata=metadata | {key: value})
+    with pytest.raises(VectorError, match=f"{tmp_path / 'v'} has damaged metadata.*{value}"):
+        safetensors.read(tmp_path / "v")
+
+
+def test_no_file_gives_a_vector_that_is_not_finite(tmp_path: Path) -> None:
+    np.save(tmp_path / "v.npy", NAN)
+    np.save(tmp_path / "large.npy", 1e300 * DIRECTION.astype(np.float64))
+    gguf.write(StoredVector(NAN, HookPoint(7, "hook_resid_post"), "all"), tmp_path / "v.gguf")
+    for name in ("v.npy", "large.npy", "v.gguf"):
+        with pytest.raises(VectorError, match=f"{tmp_path / name} holds a NaN or an infinity"):
+            read_any(tmp_path / name, hook_point=HookPoint(7, "hook_resid_post"))
 
 
 NO_TORCH = """

@@ -73,9 +73,12 @@ def attribute(
     from trimtab.selector.verdicts.attributed import Asked, run
 
     asked = Asked(unit, estimator, evaluations, budget, seed, audit)  # type: ignore[arg-type]
-    found = run(opened, behavior, asked, out=out, device=device)
-    if out is not None:
-        write_rows(found.table, out)
+
+    def write(found: "Attributed") -> None:
+        if out is not None:
+            write_rows({out: found.table})
+
+    found = run(opened, behavior, asked, out=out, write=write, device=device)
     if json_:
         print_json({**found.to_json(), "table": found.table.to_dicts()})
         return
@@ -85,6 +88,7 @@ def attribute(
 
 
 def _print(found: "Attributed", unit: str) -> None:
+    from trimtab.model.features.descriptions import visible
     from trimtab.selector.report.numbers import estimate
 
     for scores in found.halves:
@@ -126,7 +130,7 @@ def _print(found: "Attributed", unit: str) -> None:
             f"a change of {estimate(way.change)}."
         )
         if way.culprits:
-            typer.echo(f"Pairs most to blame: {', '.join(way.culprits)}.")
+            typer.echo(visible(f"Pairs most to blame: {', '.join(way.culprits)}."))
 
 
 def _table(rows: pl.DataFrame, title: str) -> Table:

@@ -13,6 +13,7 @@ from rich.text import Text
 from trimtab.cli.group import example
 from trimtab.cli.options import BudgetOption, DeviceOption, JsonOption, ModelOption, SaeOption
 from trimtab.cli.printing import print_json
+from trimtab.selector.exported.folder import CARD
 
 SHOWN_FEATURES = 12
 
@@ -80,6 +81,14 @@ def explain(
         raise typer.BadParameter("the store names its model", param_hint="--model")
     if questions is not None and store is None and not pairs:
         raise typer.BadParameter("needs --store or --pairs", param_hint="--questions")
+    if behavior is not None and store is None and not pairs:
+        raise typer.BadParameter("needs --store or --pairs", param_hint="--behavior")
+    if raw and not pairs:
+        raise typer.BadParameter("needs --pairs", param_hint="--raw")
+    if raw and (file / CARD).is_file():
+        raise typer.BadParameter(
+            "the vector's card says how prompts are rendered", param_hint="--raw"
+        )
     from trimtab.model.hook_points import parse_hook_point
     from trimtab.pairs import read_pairs, read_questions
     from trimtab.steering.formats.recognise import read_any
@@ -106,18 +115,25 @@ def explain(
         budget=budget,
         seed=seed,
     )
-    print_explanation(card, tables.get("features"), json_)
+    print_explanation(card, tables.get("features"), out or file, json_)
     if out is not None and not json_:
         typer.echo(f"\nreport: {out / 'report.html'}")
 
 
 def print_explanation(
-    card: Mapping[str, Any], features: pl.DataFrame | None, as_json: bool
+    card: Mapping[str, Any], features: pl.DataFrame | None, folder: Path, as_json: bool
 ) -> None:
-    """Print what a vector is made of and what it does."""
+    """Print what a vector is made of and what it does, as the card of `folder` says."""
     if as_json:
         print_json(card)
         return
+    from trimtab.selector.exported.folder import telling_what_lacks
+
+    with telling_what_lacks(folder):
+        _print_explanation(card, features)
+
+
+def _print_explanation(card: Mapping[str, Any], features: pl.DataFrame | None) -> None:
     from trimtab.model.features.descriptions import visible
     from trimtab.selector.report.explained import WAYS, effects, explained, said
     from trimtab.selector.report.numbers import estimate, number
@@ -128,7 +144,7 @@ def print_explanation(
         table = Table("features", *WAYS.values(), title="cosine to the vector")
         for size, row in sizes.items():
             cosines = [number(row[way]["cosine"], 2) if way in row else "–" for way in WAYS]
-            table.add_row(str(size), *cosines)
+            table.add_row(Text(visible(str(size))), *cosines)
         console.print(table)
     if features is not None:
         table = Table("feature", "coefficient", "share", "shift", "label")
@@ -139,7 +155,7 @@ def print_explanation(
     if "effects" in card:
         table = Table("vector", "held-out effect, nats per token", "behaviour rate", "beyond")
         for name, rate, effect, beyond in effects(card):
-            table.add_row(Text(name), estimate(effect), estimate(rate), estimate(beyond))
+            table.add_row(Text(visible(name)), estimate(effect), estimate(rate), estimate(beyond))
         console.print(table)
     for sentence in said(card):
-        typer.echo(sentence)
+        typer.echo(visible(sentence))

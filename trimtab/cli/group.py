@@ -29,5 +29,8 @@ def example(*lines: str) -> str:
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    print(f"trimtab: {message}", file=sys.stderr)
+    from trimtab.model.features.descriptions import visible
+
+    shown = "\n".join(visible(line) for line in message.split("\n"))  # it may quote anybody's text
+    print(f"trimtab: {shown}", file=sys.stderr)
     sys.exit(code)

@@ -1,8 +1,16 @@
 """Options that several commands have."""
 
+import math
 from typing import Annotated
 
 import typer
+
+
+def _above_zero(value: float) -> float:
+    if not 0 < value < math.inf:
+        raise typer.BadParameter("must be a number above 0")
+    return value
+
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 ModelOption = Annotated[
@@ -24,5 +32,8 @@ PanelOption = Annotated[
 ]
 DrawsOption = Annotated[int, typer.Option(min=1, help="Draws of every random control.")]
 BudgetOption = Annotated[
-    float, typer.Option(help="Damage that vectors are compared at, KL in nats per token.")
+    float,
+    typer.Option(
+        help="Damage that vectors are compared at, KL in nats per token.", callback=_above_zero
+    ),
 ]

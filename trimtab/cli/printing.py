@@ -21,7 +21,15 @@ def print_card(card: Mapping[str, Any], folder: Path, as_json: bool) -> None:
     if as_json:
         print_json(card)
         return
+    from trimtab.selector.exported.folder import telling_what_lacks
+
+    with telling_what_lacks(folder):
+        _print_card(card, folder)
+
+
+def _print_card(card: Mapping[str, Any], folder: Path) -> None:
     from trimtab.model.features.card import feature_table
+    from trimtab.model.features.descriptions import visible
     from trimtab.selector.exported.described import labelled_features
     from trimtab.selector.report import found, how_many, reply_to_show
     from trimtab.selector.report.aim import aimed
@@ -29,20 +37,20 @@ def print_card(card: Mapping[str, Any], folder: Path, as_json: bool) -> None:
     table = Table("vector", "held-out effect, nats per token", "behaviour rate")
     rows = {"minimal": card["held_out"], **card["controls"]}
     for name, row in rows.items():
-        table.add_row(
-            name.replace("_", " "), _interval(row["effect"]), _interval(row["behavior_rate"])
-        )
+        vector = Text(visible(name.replace("_", " ")))
+        table.add_row(vector, _interval(row["effect"]), _interval(row["behavior_rate"]))
     Console().print(table)
-    typer.echo(f"{found(card)} {aimed(card)}")
+    typer.echo(visible(f"{found(card)} {aimed(card)}"))
     if "learning_curve" in card:
-        typer.echo(how_many(card["learning_curve"]))
+        typer.echo(visible(how_many(card["learning_curve"])))
     labelled = labelled_features(folder).head(SHOWN_FEATURES)
     if labelled.height:
         Console().print(feature_table(labelled.to_dicts()))
     shown = reply_to_show(folder) if (folder / "replies.parquet").exists() else None
     if shown:
-        typer.echo(f"\n{shown['question']}\n  unsteered: {shown['unsteered']}")
-        typer.echo(f"  steered:   {shown['steered']}")
+        typer.echo(f"\n{visible(shown['question'])}")
+        typer.echo(f"  unsteered: {visible(shown['unsteered'])}")
+        typer.echo(f"  steered:   {visible(shown['steered'])}")
     typer.echo(f"\nreport: {folder / 'report.html'}")
 
 
@@ -97,15 +105,28 @@ def check_writable(out: Path) -> None:
         raise typer.BadParameter(f"{out.parent} is no folder; make it first", param_hint="--out")
 
 
-def write_rows(rows: pl.DataFrame, out: Path) -> None:
-    """Write rows in the format that the file's suffix names.
+def write_rows(tables: Mapping[Path, pl.DataFrame]) -> None:
+    """Write rows in the formats that the files' suffixes name.
 
-    Raises `QueryError` where the format has no form for a column, as CSV has none for lists.
+    Files appear when all of them are whole, so that who is interrupted may ask again.
+
+    Raises `QueryError` where a format has no form for a column, as CSV has none for lists.
     """
+    parts = {out: out.with_name(out.name + ".part") for out in tables}
     try:
-        WRITERS[out.suffix](rows, out)
+        for out, rows in tables.items():
+            _write(rows, out, parts[out])
+        for out, part in parts.items():
+            part.replace(out)
+    finally:
+        for part in parts.values():
+            part.unlink(missing_ok=True)
+
+
+def _write(rows: pl.DataFrame, out: Path, part: Path) -> None:
+    try:
+        WRITERS[out.suffix](rows, part)
     except pl.exceptions.PolarsError as error:
-        out.unlink(missing_ok=True)
         raise QueryError(f"{out} cannot hold these rows ({error}); .parquet holds all") from None
 
 

@@ -39,12 +39,12 @@ def info(
 
         if (explained := read_explanation(path)) is not None:
             features = tables(path).get("features")
-            print_explanation(
-                explained, None if features is None else pl.read_parquet(features), json_
-            )
+            found = None if features is None else pl.read_parquet(features)
+            print_explanation(explained, found, path, json_)
             return
         print_card(read_card(path), path, json_)
         return
+    from trimtab.model.features.descriptions import visible
     from trimtab.pairs import describe
     from trimtab.store import open_store
     from trimtab.store.reading.inventory import inventory
@@ -71,12 +71,12 @@ def info(
         f" {held['bytes']:,} bytes in {held['shards']} shards and the catalog"
     )
     for name, quality in behaviors.items():
-        typer.echo(f"\n{name}")
+        typer.echo(f"\n{visible(name)}")
         for field, value in _plain(quality).items():
-            typer.echo(f"  {field.replace('_', ' ')}: {rounded(value)}")
+            typer.echo(visible(f"  {field.replace('_', ' ')}: {rounded(value)}"))
     typer.echo("\nbuilt with")
     for field, value in opened.fingerprint.items():
-        typer.echo(f"  {field}: {value}")
+        typer.echo(visible(f"  {field}: {value}"))
 
 
 @app.command(
@@ -113,7 +113,7 @@ def sql(
         found = run_query(connection, query, max_rows=most and most + 1)
     rows = found[:most]
     if out is not None:
-        write_rows(rows, out)
+        write_rows({out: rows})
         typer.echo(f"{out}: {rows.height} rows")
         return
     print_rows(rows, json_, csv)
@@ -174,7 +174,9 @@ def verify(
         recomputed = {"recomputed": again} if again else {}
         print_json({"path": str(path), "sound": not found, "problems": found, **recomputed})
     else:
-        typer.echo("\n".join(found) if found else f"{path}: everything holds")
+        from trimtab.model.features.descriptions import visible
+
+        typer.echo("\n".join(map(visible, found)) if found else f"{path}: everything holds")
         if again:
             typer.echo(
                 f"{again['n_samples']} samples run again; largest relative difference"

@@ -20,6 +20,10 @@ from trimtab.cli.suggest import suggest_from
 from trimtab.selector.surrogates import TARGETS
 
 app = typer.Typer()
+ONLY_SELECTING = (
+    *("questions", "target", "judge_model", "judge_url", "judge_criterion"),
+    *("tolerance", "trials", "panel", "draws"),
+)
 NAMES = [name.replace("_", "-") for name in TARGETS]
 
 
@@ -34,6 +38,7 @@ NAMES = [name.replace("_", "-") for name in TARGETS]
     )
 )
 def select(
+    context: typer.Context,
     store: Annotated[Path, typer.Argument(help="A store that `trimtab build` made.")],
     behavior: Annotated[str, typer.Option(help="Which of the store's behaviours.")],
     out: Annotated[
@@ -85,6 +90,7 @@ def select(
     it is called again.
     """
     if suggest is not None:
+        _refuse_idle(context)
         suggest_from(
             store, behavior, suggest, out, budget=budget, seed=seed, device=device, as_json=json_
         )
@@ -92,7 +98,11 @@ def select(
     if out is None:
         raise typer.BadParameter("is needed: the folder to write", param_hint="--out")
     if (judge_model is None) != (judge_url is None) or (judge_criterion and judge_model is None):
-        raise typer.BadParameter("--judge-model and --judge-url go together", param_hint="--judge")
+        lacking = "--judge-url" if judge_url is None and judge_model else "--judge-model"
+        raise typer.BadParameter(
+            "--judge-model and --judge-url go together, and --judge-criterion with both",
+            param_hint=lacking,
+        )
     if target not in (None, *NAMES):
         raise typer.BadParameter(f"must be one of {', '.join(NAMES)}", param_hint="--target")
     from trimtab.pairs import read_questions
@@ -125,3 +135,13 @@ def select(
         ),
     )
     print_card(card, out, json_)
+
+
+def _refuse_idle(context: typer.Context) -> None:
+    """Refuse what was given and says nothing of how a pool is ranked."""
+    for name in ONLY_SELECTING:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name != "DEFAULT":
+            raise typer.BadParameter(
+                "does nothing with --suggest", param_hint=f"--{name.replace('_', '-')}"
+            )

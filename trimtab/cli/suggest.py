@@ -45,10 +45,20 @@ def suggest_from(
     prospects = read_pool(pool)
     from trimtab.selector.learned.suggest import suggest
 
-    found = suggest(opened, behavior, prospects, out=out, budget=budget, seed=seed, device=device)
-    if out is not None and training is not None:
-        write_rows(found.table, out)
-        write_rows(found.training, training)
+    def write(found: "Suggestion") -> None:
+        if out is not None and training is not None:
+            write_rows({training: found.training, out: found.table})
+
+    found = suggest(
+        opened,
+        behavior,
+        prospects,
+        out=out,
+        write=write,
+        budget=budget,
+        seed=seed,
+        device=device,
+    )
     if as_json:
         print_json(found.to_json())
         return

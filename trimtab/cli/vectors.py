@@ -30,19 +30,22 @@ def steer(
     json_: JsonOption = False,
 ) -> None:
     """Answer a prompt without and with the vector."""
-    from trimtab.selector.exported.folder import read_card
+    from trimtab.model.features.descriptions import visible
+    from trimtab.selector.exported.folder import read_card, telling_what_lacks
+    from trimtab.store.fingerprint import prompt_form
 
     card = read_card(vector)
+    with telling_what_lacks(vector):
+        name, recorded = str(card["model"]), str(card["fingerprint"]["model_revision"])
+        chat, system = prompt_form(card["fingerprint"])
     from trimtab.model.language_model import load_model
     from trimtab.steering.generation import generate, read_prompts
     from trimtab.steering.vector import load_vector
-    from trimtab.store.fingerprint import prompt_form
 
-    revision = None if model else card["fingerprint"]["model_revision"] or None
-    loaded = load_model(model or card["model"], dtype=dtype, device=device, revision=revision)
+    revision = None if model else recorded or None
+    loaded = load_model(model or name, dtype=dtype, device=device, revision=revision)
     direction, calibrated = load_vector(vector)
     direction.check(loaded)
-    chat, system = prompt_form(card["fingerprint"])
     asked = [({"role": "user", "content": prompt},)]
     prompts = read_prompts(loaded, asked, chat=chat, system=system)
     replies = {
@@ -53,7 +56,8 @@ def steer(
         print_json({"prompt": prompt, "multiplier": multiplier * calibrated, **replies})
         return
     for name, reply in replies.items():
-        typer.echo(f"{name}:\n{reply}\n")
+        shown = "\n".join(visible(line) for line in reply.split("\n"))
+        typer.echo(f"{name}:\n{shown}\n")
 
 
 @app.command(epilog=example("trimtab export runs/demo/vector --format gguf --out refusal.gguf"))

@@ -49,6 +49,12 @@ class LanguageModel:
         """Width of the residual stream."""
         return int(self.module.config.get_text_config().hidden_size)
 
+    @property
+    def context(self) -> int | None:
+        """Tokens that the model can read at once; None where it states no limit."""
+        stated = getattr(self.module.config.get_text_config(), "max_position_embeddings", None)
+        return int(stated) if stated else None
+
     @cached_property
     def n_layers(self) -> int:
         """Number of decoder layers."""

@@ -40,6 +40,7 @@ class Bench:
             where no other judge was asked for.
         max_new_tokens: length of generated replies.
         asked: the judge that was asked for.
+        longest: tokens of prompt and completion that the store of the pairs kept.
     """
 
     model: LanguageModel
@@ -53,6 +54,7 @@ class Bench:
     system: str | None = None
     max_new_tokens: int = 32
     asked: Judge | None = None
+    longest: int | None = None
     _read: dict[str, Prompts] = field(default_factory=dict, repr=False)
 
     @property

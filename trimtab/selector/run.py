@@ -59,8 +59,7 @@ def run(
         selection = select(
             store, model, sae, behavior, work, questions=questions, settings=settings, say=stages
         )
-        card = export_selection(selection, store, out)
-    render_report(out)
+        card = export_selection(selection, store, out, render_report)
     shutil.rmtree(work)
     return card
 

@@ -22,7 +22,7 @@ from trimtab.steering.damage import Damage
 from trimtab.steering.margin import Margin
 from trimtab.steering.vector import SteeringVector
 from trimtab.store import Store
-from trimtab.store.fingerprint import prompt_form
+from trimtab.store.fingerprint import longest_of, prompt_form
 
 if TYPE_CHECKING:
     from trimtab.model.language_model import LanguageModel
@@ -96,9 +96,10 @@ def scales_of(
     """Return scales at a store's hook point, and what makes margins there."""
     point = parse_hook_point(store.fingerprint["hook_point"])
     chat, system = prompt_form(store.fingerprint)
+    longest = longest_of(store.fingerprint)
 
     def make_margin(samples: Sequence[Sample]) -> Margin:
-        return Margin(model, samples, point, chat=chat, system=system)
+        return Margin(model, samples, point, chat=chat, system=system, longest=longest)
 
     damage = Damage(model, point, max_texts=DAMAGE_TEXTS)
     return Scales(journal, point, damage, budget), make_margin

@@ -49,7 +49,7 @@ from trimtab.steering.judges.judge import cannot_judge
 from trimtab.steering.judges.llm import llm_judge
 from trimtab.steering.margin import Margin
 from trimtab.store import Store
-from trimtab.store.fingerprint import prompt_form
+from trimtab.store.fingerprint import longest_of, prompt_form
 
 if TYPE_CHECKING:
     from trimtab.model.language_model import LanguageModel
@@ -219,6 +219,7 @@ def select(
             positions=bench.positions,
             chat=bench.chat,
             system=bench.system,
+            longest=bench.longest,
         ),
         material.questions,
         Damage(model, bench.hook_point, max_texts=REPORT_TEXTS),
@@ -301,6 +302,7 @@ def _bench(
         asked=None
         if settings.judge is None
         else llm_judge(settings.judge, behavior, material.select, material.seen, journal.once),
+        longest=longest_of(store.fingerprint),
     )
 
 

@@ -1,7 +1,7 @@
 """Greedy replies of a model, steered or not; several operations share a forward pass."""
 
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -205,7 +205,8 @@ def _generate(
     from_last = steering is None or steering.positions == "prompt_end"
     replies = [[""] * len(prompts) for _ in range(copies)]
     for batch in prompts.batches:
-        with nullcontext() if steering is None else steered(model, steering):
+        acting = nullcontext() if steering is None else steered(model, steering)
+        with _no_defaults(model), acting:
             tokens = model.module.generate(
                 input_ids=batch.input_ids.repeat(copies, 1),
                 attention_mask=batch.attention_mask.repeat(copies, 1),
@@ -218,3 +219,17 @@ def _generate(
             copy, place = divmod(number, len(batch.rows))
             replies[copy][batch.rows[place]] = text.strip()
     return replies
+
+
+@contextmanager
+def _no_defaults(model: LanguageModel) -> Iterator[None]:
+    """Take away what the model's maker wants of generation, such as a repetition penalty.
+
+    transformers fills from it whatever a call leaves open, and greedy would not be greedy.
+    """
+    kept = model.module.generation_config
+    model.module.generation_config = GenerationConfig()
+    try:
+        yield
+    finally:
+        model.module.generation_config = kept

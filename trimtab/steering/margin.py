@@ -1,7 +1,9 @@
 """The margin: how much more likely a model finds one side's completions than the other's."""
 
+import sys
 from collections.abc import Sequence
 from functools import cached_property
+from itertools import repeat
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +13,7 @@ from torch import Tensor
 
 from trimtab.model.hook_points import HookPoint
 from trimtab.model.language_model import LanguageModel
-from trimtab.model.render import render
+from trimtab.model.render import Rendered, render
 from trimtab.model.unembed import logits, token_logits
 from trimtab.pairs import Sample
 from trimtab.steering.apply import Edit
@@ -30,6 +32,12 @@ class _Sums(NamedTuple):
     n: int
 
 
+def _cut(row: Rendered, most: int | None, limit: int) -> Rendered:
+    """Return at most `most` tokens of the completion, and `limit` with the prompt."""
+    end = limit if most is None else min(limit, row.n_prompt + most)
+    return Rendered(row.ids[: max(end, row.n_prompt)], row.n_prompt)
+
+
 class Margin:
     """Margins of fixed samples under any edit at one hook point.
 
@@ -46,7 +54,14 @@ class Margin:
         positions: which positions they touch.
         chat: render prompts through the chat template.
         system: system prompt, None for the template's own.
-        max_tokens: score no more than the first tokens of a completion; None scores all.
+        max_tokens: score no more than the first tokens of a completion, so many of each or of every
+            one; None scores all.
+        longest: cut prompt and completion to so many tokens, as a store does. What the model cannot
+            read at once is cut anyway, and a sample with a side that has no room left is dropped.
+
+    Attributes:
+        samples: those that are scored.
+        lengths: how many tokens of every completion are scored, `(n_completions,)`.
     """
 
     def __init__(
@@ -58,35 +73,47 @@ class Margin:
         positions: Positions = "prompt_end",
         chat: bool = True,
         system: str | None = None,
-        max_tokens: int | None = None,
+        max_tokens: int | Sequence[int] | None = None,
+        longest: int | None = None,
     ) -> None:
-        self.samples = list(samples)
+        limit = min(longest or sys.maxsize, model.context or sys.maxsize)
+        most = iter(max_tokens) if isinstance(max_tokens, Sequence) else repeat(max_tokens)
+        self.samples: list[Sample] = []
         rows: list[tuple[int, ...]] = []
         prompts: list[int] = []
         owners: list[int] = []
         letters: list[bool] = []
         signs: list[float] = []
-        for index, sample in enumerate(self.samples):
-            for side, text in sample.sides:
-                row = render(model, sample.messages, text, chat=chat, system=system)
-                end = None if max_tokens is None else row.n_prompt + max_tokens
-                rows.append(row.ids[:end])
+        for sample in samples:
+            sides = [
+                _cut(render(model, sample.messages, text, chat=chat, system=system), cap, limit)
+                for (_, text), cap in zip(sample.sides, most, strict=False)
+            ]
+            if any(len(row.ids) == row.n_prompt for row in sides):
+                continue
+            self.samples.append(sample)
+            for (side, _), row in zip(sample.sides, sides, strict=True):
+                rows.append(row.ids)
                 prompts.append(row.n_prompt)
-                owners.append(index)
+                owners.append(len(self.samples) - 1)
                 letters.append(sample.single_letter)
                 signs.append(1.0 if side == "positive" else -1.0)
         completions = [row[n:] for row, n in zip(rows, prompts, strict=True)]
-        lengths = np.array([len(completion) for completion in completions])
-        positive = np.array(signs) > 0
+        self.lengths = lengths = np.array([len(one) for one in completions], dtype=np.int64)
+        positive = np.array(signs, dtype=np.float64) > 0
         counts = np.where(positive, positive.sum(), (~positive).sum())
         shares = 1 / np.where(letters, 1, lengths)
         signed = shares * signs * len(self.samples) / counts
 
         def sums(weights: NDArray[np.float64], into: Sequence[int], n: int) -> _Sums:
-            spread = [np.repeat(values, lengths) for values in (weights, np.array(into))]
+            spread = [
+                np.repeat(values, lengths) for values in (weights, np.array(into, dtype=np.int64))
+            ]
             return _Sums(torch.from_numpy(spread[0]), torch.from_numpy(spread[1]), n)
 
-        self._tokens = torch.tensor([token for tokens in completions for token in tokens])
+        self._tokens = torch.tensor(
+            [token for tokens in completions for token in tokens], dtype=torch.int64
+        )
         self._scores = sums(shares, range(len(rows)), len(rows))
         self._margins = sums(signed, owners, len(self.samples))
         self._skip_first = positions == "generated"
@@ -155,8 +182,6 @@ class Margin:
         def adding(i: int) -> Edit:
             return lambda x: x + vectors[i].to(x)
 
-        n = len(self.samples)
-        shares = torch.from_numpy(np.full(n, 1 / n) if over is None else over)
         total = torch.zeros_like(vectors)
         changes = [self._on_steered(adding(i)) for i in range(len(vectors))]
         with torch.enable_grad():

@@ -71,6 +71,11 @@ def prompt_form(fields: Mapping[str, str]) -> tuple[bool, str | None]:
     return fields["prompt_form"] == "chat", None if system == "default" else json.loads(system)
 
 
+def longest_of(fields: Mapping[str, str]) -> int:
+    """Tokens of prompt and completion that were kept of every sample."""
+    return int(fields["max_tokens"])
+
+
 def digest(fields: Mapping[str, str]) -> str:
     """Sha-256 of the canonical JSON, first 16 hex digits."""
     canonical = json.dumps(dict(fields), sort_keys=True, separators=(",", ":"), ensure_ascii=True)

@@ -2,6 +2,8 @@
 
 import json
 from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -24,7 +26,8 @@ from trimtab.selector.exported.folder import read_card, read_explanation
 from trimtab.selector.exported.verify import problems
 from trimtab.selector.report.explained import render_explanation, said
 from trimtab.steering.damage import Damage
-from trimtab.steering.formats import StoredVector
+from trimtab.steering.formats import StoredVector, safetensors
+from trimtab.steering.formats.stored import VECTOR_FILE
 from trimtab.steering.margin import Margin
 from trimtab.store import Store, build
 
@@ -257,6 +260,24 @@ def test_an_interrupted_explanation_resumes(
         explain(*arguments, against=Against(store, "refusal"))
 
 
+def test_another_models_or_saes_explanation_is_not_gone_on_with(
+    tiny_model: LanguageModel, tiny_sae: SAE, tmp_path: Path
+) -> None:
+    def stop(*_: object) -> None:
+        raise Stop
+
+    with pytest.raises(Stop):
+        explain(stored(), tiny_model, tiny_sae, tmp_path, say=stop)
+    module = deepcopy(tiny_model.module)
+    module.get_input_embeddings().weight.mul_(2)
+    with pytest.raises(SelectionError, match=r"\(model_sha256: "):
+        explain(stored(), replace(tiny_model, module=module), tiny_sae, tmp_path, say=stop)
+    with pytest.raises(SelectionError, match=r"sae_sha256: .* None now"):
+        explain(stored(), tiny_model, None, tmp_path, say=stop)
+    with pytest.raises(Stop):  # the same weights elsewhere
+        explain(stored(), replace(tiny_model, name="moved"), tiny_sae, tmp_path, say=stop)
+
+
 @pytest.fixture
 def loads_tiny(
     monkeypatch: pytest.MonkeyPatch, tiny_model: LanguageModel, tiny_sae: SAE
@@ -289,6 +310,59 @@ def test_pairs_that_no_store_holds_are_run_first(tmp_path: Path) -> None:
     assert {file.name for file in tmp_path.iterdir()} == {"v.npy", "explained"}
     assert (out / "report.html").stat().st_size > 10_000
     assert card["decomposition"] is None
+
+
+@pytest.mark.usefixtures("loads_tiny")
+def test_an_explanation_interrupted_at_its_report_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.save(tmp_path / "v.npy", RANDOM)
+    out = tmp_path / "explained"
+
+    def stop(folder: Path) -> Path:
+        raise Stop
+
+    def again() -> None:
+        run(
+            tmp_path / "v.npy",
+            out=out,
+            where=Where(POINT),
+            reader=Reader(sae="none"),
+            budget=BUDGET,
+            progress=False,
+        )
+
+    with monkeypatch.context() as patched:
+        patched.setattr(running, "render_explanation", stop)
+        with pytest.raises(Stop):
+            again()
+    assert not out.exists()
+    assert (tmp_path / "explained.work" / "journal.jsonl").exists()
+    again()
+    assert {file.name for file in tmp_path.iterdir()} == {"v.npy", "explained"}
+    assert (out / "report.html").stat().st_size > 1000
+
+
+FORM = {"sae": "none", "prompt_form": "chat", "system_prompt": "default"}
+
+
+@pytest.mark.usefixtures("loads_tiny")
+def test_another_model_of_the_same_width_is_not_the_cards(
+    tmp_path: Path, tiny_model: LanguageModel
+) -> None:
+    safetensors.write(stored(), tmp_path / VECTOR_FILE)
+    own = tiny_model.fingerprint()
+    other = own | {"model": "org/other", "model_sha256": "0" * 64}
+
+    def again(fields: dict[str, str]) -> None:
+        card = {"settings": {}, "fingerprint": fields | FORM}
+        (tmp_path / "card.json").write_text(json.dumps(card))
+        run(tmp_path, reader=Reader("elsewhere"), budget=BUDGET, progress=False)
+
+    with pytest.raises(SelectionError, match="made for model org/other, and tiny-llama is another"):
+        again(other)
+    again(other | {"model_dtype": "bfloat16"})  # of which the bytes say nothing
+    again(own | {"model": "org/copied"})
 
 
 @pytest.mark.usefixtures("loads_tiny")

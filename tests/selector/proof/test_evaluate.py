@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from trimtab.model.hook_points import HookPoint
 from trimtab.model.language_model import LanguageModel
+from trimtab.model.render import render
 from trimtab.pairs import Message, Sample
 from trimtab.selector.bench import Bench
 from trimtab.selector.journal import Journal
@@ -203,6 +204,36 @@ def test_the_unsteered_model_has_no_effect_and_its_own_replies(
     assert found.effects.tolist() == [[0.0]] * 4
     assert list(found.replies) == generate(read_prompts(bench.model, QUESTIONS), max_new_tokens=4)
     assert found.calibration is None
+
+
+def test_prompting_scores_the_tokens_that_the_store_kept(
+    bench: Bench, tiny_model: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    longest = max(render(tiny_model, one.messages, "").n_prompt for one in SAMPLES[:2]) + 2
+    cut = Margin(tiny_model, SAMPLES[:2], POINT, longest=longest)
+    held_out = HeldOut(cut, QUESTIONS, Damage(tiny_model, POINT, TEXTS))
+    whole = Margin(tiny_model, SAMPLES[:2], POINT)
+    assert cut.lengths.sum() < whole.lengths.sum()
+    made: list[Margin] = []
+
+    def margin(*arguments: Any, **options: Any) -> Margin:
+        made.append(Margin(*arguments, **options))
+        return made[-1]
+
+    monkeypatch.setattr("trimtab.selector.proof.evaluate.Margin", margin)
+    measure_prompting(bench, held_out, SAMPLES[4:5])
+    assert made[0].lengths.tolist() == cut.lengths.tolist()
+    assert made[0].samples[0].messages != SAMPLES[0].messages
+
+
+def test_a_prompt_without_room_for_examples_stays_bare(
+    bench: Bench, held_out: HeldOut, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bare = held_out.margin.base
+    monkeypatch.setattr(bench.model.module.config, "max_position_embeddings", 60)
+    found = measure_prompting(bench, held_out, SAMPLES[4:])
+    assert len(found.effects) == len(bare)
+    np.testing.assert_allclose(found.effects, 0, atol=1e-5)
 
 
 def test_prompting_is_measured_against_the_bare_prompt(bench: Bench, held_out: HeldOut) -> None:

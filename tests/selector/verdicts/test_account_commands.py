@@ -12,9 +12,12 @@ import pytest
 from typer.testing import CliRunner
 
 from trimtab.cli import app
+from trimtab.cli.explain import print_explanation
+from trimtab.cli.printing import WRITERS
 from trimtab.model.hook_points import HookPoint
 from trimtab.model.language_model import LanguageModel
-from trimtab.steering.formats import StoredVector, gguf
+from trimtab.steering.formats import StoredVector, gguf, safetensors
+from trimtab.steering.formats.stored import VECTOR_FILE
 
 WORDS = ("think", "should", "rather", "course", "quick", "brown", "lazy", "answer")
 POINT = "blocks.1.hook_resid_post"
@@ -144,6 +147,39 @@ def test_suggest_ranks_a_pool_and_keeps_what_it_learnt_from(
 
 
 @pytest.mark.parametrize(
+    ("arguments", "names"),
+    [
+        (("attribute", "store", "refusal"), {"out.csv"}),
+        (
+            ("select", "store", "--behavior", "refusal", "--suggest", "pool.jsonl"),
+            {"out.csv", "out.training.parquet"},
+        ),
+    ],
+    ids=["attribute", "suggest"],
+)
+def test_a_run_interrupted_while_it_writes_goes_on(
+    workplace: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[str, ...],
+    names: set[str],
+) -> None:
+    monkeypatch.chdir(workplace)
+    command = (*arguments, "--device", "cpu", "--out", tmp_path / "out.csv")
+
+    def cut(rows: pl.DataFrame, file: Path) -> None:
+        file.write_text("half a f")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setitem(WRITERS, ".csv", cut)
+        assert invoke(*command).exit_code != 0
+    assert [file.name for file in tmp_path.iterdir()] == ["out.csv.work"]
+    fine(*command)
+    assert {file.name for file in tmp_path.iterdir()} == names
+
+
+@pytest.mark.parametrize(
     ("complaint", "arguments"),
     [
         ("without an SAE", ("attribute", "store", "refusal", "--unit", "features")),
@@ -177,6 +213,12 @@ def test_a_mistake_is_told_in_one_line(
         ("explain", "v.npy", "--store", "store", "--pairs", "pairs.jsonl"),
         ("explain", "v.npy", "--store", "store", "--model", "model"),
         ("explain", "v.npy", "--questions", "prompts.txt"),
+        ("explain", "v.npy", "--behavior", "refusal"),
+        ("explain", "v.npy", "--raw"),
+        ("explain", "vector", "--pairs", "pairs.jsonl", "--raw"),
+        ("explain", "v.npy", "--budget", "0"),
+        ("attribute", "store", "refusal", "--budget", "-1"),
+        ("attribute", "store", "refusal", "--budget", "nan"),
         ("select", "store", "--behavior", "refusal"),
         ("select", "store", "--behavior", "refusal", "--suggest", "pool.jsonl", "--out", "x.docx"),
     ],
@@ -185,9 +227,67 @@ def test_options_that_do_not_go_together_are_refused(
     workplace: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
 ) -> None:
     monkeypatch.chdir(workplace)
+    Path("vector").mkdir(exist_ok=True)
+    Path("vector/card.json").write_text("{}")
     result = invoke(*arguments)
     assert result.exit_code == 2
     assert arguments[0] in result.output
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        ("--questions", "prompts.txt"), ("--target", "dataset"), ("--tolerance", "0.95"),
+        ("--judge-model", "m"), ("--judge-url", "http://there/v1"), ("--judge-criterion", "rude"),
+        ("--trials", "24"), ("--panel", "24"), ("--draws", "20"),
+    ],
+    ids=lambda option: option[0],
+)  # fmt: skip
+def test_what_has_no_part_in_suggesting_is_refused_by_its_name(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch, option: tuple[str, str]
+) -> None:
+    monkeypatch.chdir(workplace)
+    arguments = ("select", "store", "--behavior", "refusal", "--suggest", "pool.jsonl")
+    result = invoke(*arguments, *option)
+    assert result.exit_code == 2
+    assert f"{option[0]}: does nothing with --suggest" in " ".join(result.output.split())
+
+
+@pytest.mark.parametrize("card", [{}, {"kind": "explanation"}, {"settings": 3, "fingerprint": {}}])
+def test_a_card_that_lacks_something_is_told_in_one_line(
+    workplace: Path, tmp_path: Path, card: dict[str, Any]
+) -> None:
+    (tmp_path / "card.json").write_text(json.dumps(card))
+    stored = StoredVector(np.ones(16, np.float32), HookPoint(1, "hook_resid_post"), "all")
+    safetensors.write(stored, tmp_path / VECTOR_FILE)
+    assert "card.json lacks" in error_of("info", tmp_path)
+    if card.get("kind") is None:
+        assert "card.json lacks" in error_of("steer", tmp_path, "Hello?")
+        assert "card.json lacks" in error_of("explain", tmp_path)
+
+
+def test_no_mistake_is_told_in_what_a_terminal_obeys(tmp_path: Path) -> None:
+    assert "\x1b" not in error_of("info", tmp_path / "nowhere \x1b[31m")
+
+
+def test_other_peoples_texts_reach_no_terminal_raw(
+    workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evil = "\x1b[31mred"
+    card = {
+        "sae": "none", "decomposition": None, "multiplier": 2.0, "behavior": evil,
+        "damage": {"budget": 0.1, "at_own_strength": {"multiplier": 1.0, "kl_mean": 0.02}},
+        "judge": {"reliable": True}, "held_out": {"n_questions": 3},
+        "effects": {
+            name: {key: {"value": 0.5, "low": 0.1, "high": 0.9}
+                   for key in ("effect", "effect_beyond", "behavior_rate")}
+            for name in ("vector", "unsteered", evil)
+        },
+    }  # fmt: skip
+    print_explanation(card, None, workplace, False)
+    told = capsys.readouterr().out
+    assert "red" in told
+    assert "\x1b" not in told
 
 
 MODULES = """

@@ -63,6 +63,24 @@ def test_the_key_comes_from_the_environment_and_shows_nowhere(
         assert SECRET not in failing(stub_endpoint, status, message=f"{SECRET} is not welcome")
 
 
+def test_a_line_break_behind_the_key_is_none_of_it(
+    stub_endpoint: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", f"{SECRET}\n")
+    connect(stub_endpoint).ask(["?"])
+    assert stub_endpoint.keys == [f"Bearer {SECRET}"]
+
+
+@pytest.mark.parametrize("key", [f"{SECRET}\nmore", f"{SECRET}é", f"{SECRET}\x1b[31m"])
+def test_what_is_no_key_is_refused_without_being_shown(
+    stub_endpoint: Any, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    with pytest.raises(JudgeError, match="OPENAI_API_KEY") as caught:
+        connect(stub_endpoint)
+    assert SECRET not in str(caught.value)
+
+
 def test_a_wrong_key_is_told_by_the_name_of_its_variable(
     stub_endpoint: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -110,6 +128,13 @@ def test_what_is_no_url_is_refused(url: str) -> None:
         Endpoint("stub", url)
 
 
+@pytest.mark.parametrize("url", ["me:secret@there:80/v1", "there/v1?key=secret"])
+def test_what_is_no_url_but_may_hold_a_secret_is_not_repeated(url: str) -> None:
+    with pytest.raises(JudgeError, match="is no URL such as") as caught:
+        Endpoint("stub", url)
+    assert "secret" not in str(caught.value)
+
+
 @pytest.mark.parametrize("url", ["https://me:secret@there/v1", "https://there/v1?key=secret"])
 def test_a_url_with_a_secret_in_it_is_refused_without_repeating_it(url: str) -> None:
     with pytest.raises(JudgeError, match="OPENAI_API_KEY") as caught:
@@ -130,6 +155,30 @@ def test_options_that_a_model_refuses_are_left_out_from_then_on(stub_endpoint: A
     assert len(stub_endpoint.asked) == 3
     assert connection.ask(["b"]) == ["yes"]
     assert len(stub_endpoint.asked) == 4
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        {"message": "no", "param": "temperature"},
+        {"message": "Unrecognized request argument supplied: temperature"},
+        {"message": "`temperature` is deprecated for this model."},
+        {"message": "temperature: Extra inputs are not permitted"},
+    ],
+)
+def test_an_option_is_refused_in_many_words(stub_endpoint: Any, error: dict[str, str]) -> None:
+    stub_endpoint.answer = lambda _: (
+        (400, error) if "temperature" in stub_endpoint.asked[-1] else "yes"
+    )
+    assert connect(stub_endpoint).ask(["a"]) == ["yes"]
+    assert "max_tokens" in stub_endpoint.asked[-1]
+
+
+@pytest.mark.parametrize("param", [None, "messages"])
+def test_an_echo_of_what_was_asked_refuses_no_option(stub_endpoint: Any, param: str | None) -> None:
+    told = failing(stub_endpoint, 400, message="Too long: 'What temperature is it?'", param=param)
+    assert "Too long" in told
+    assert len(stub_endpoint.asked) == 1
 
 
 def test_a_question_that_a_filter_swallows_does_not_stop_the_run(stub_endpoint: Any) -> None:

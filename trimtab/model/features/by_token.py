@@ -43,7 +43,7 @@ def strongest_features(
     Raises:
         ModelError: the text has no token, or more than the model's context.
     """
-    longest = getattr(model.module.config.get_text_config(), "max_position_embeddings", None)
+    longest = model.context
     if not ids or (longest is not None and len(ids) > longest):
         raise ModelError(f"the text has {len(ids)} tokens; {model.name} reads from 1 to {longest}")
     batch = torch.tensor([ids], device=model.device)

@@ -26,6 +26,7 @@ def statement(row: Row) -> Sample:
             " with format='caa', which takes the answers as they are"
         )
     positive, negative = (said, None) if agrees else (None, said)
-    row = Row(row.where, {"group": normalise_prompt(said), **row.values})
+    group = row.label("group") or normalise_prompt(said)  # an empty one would be the prompt's
+    row = Row(row.where, {**row.values, "group": group})
     meta = row.rest("question", "statement", *MATCHING, *NOT_MATCHING)
     return row.sample(({"role": "user", "content": ASKED},), positive, negative, meta)

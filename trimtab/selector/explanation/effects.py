@@ -125,6 +125,7 @@ def measure_effects(
     budget: float,
     chat: bool,
     system: str | None,
+    longest: int,
     say: Callable[[str, int, int], None],
 ) -> Effects:
     """Measure vectors, the first of which is `vector` itself, at equal damage.
@@ -153,6 +154,7 @@ def measure_effects(
             positions=vector.positions,
             chat=chat,
             system=system,
+            longest=longest,
         ),
         material.questions,
         damage,

@@ -27,7 +27,7 @@ from trimtab.steering.damage import CONTEXT_TOKENS, Damage, Divergence, neutral_
 from trimtab.steering.formats.stored import StoredVector
 from trimtab.steering.vector import SteeringVector
 from trimtab.store import Store
-from trimtab.store.fingerprint import prompt_form
+from trimtab.store.fingerprint import longest_of, prompt_form
 
 if TYPE_CHECKING:
     from trimtab.model.language_model import LanguageModel
@@ -128,6 +128,7 @@ def explain(
         "at": [str(vector.hook_point), vector.positions, stored.multiplier],
         "budget": budget,
         "seed": seed,
+        **_numbers(model, sae),
         "pairs": None if against is None else _asked(against),
     }
     journal = Journal(work / "journal.jsonl", settings)
@@ -158,6 +159,7 @@ def explain(
             budget=budget,
             chat=chat,
             system=system,
+            longest=longest_of(against.store.fingerprint),
             say=say,
         )
     say("damage", 0, 0)
@@ -210,6 +212,12 @@ def _after(point: HookPoint) -> HookPoint:
     if point.site == "hook_resid_pre" and point.layer > 0:
         return HookPoint(point.layer - 1, "hook_resid_post")
     return point
+
+
+def _numbers(model: "LanguageModel", sae: "SAE | None") -> dict[str, str]:
+    """What of model and SAE changes numbers: not their names, which the same weights may change."""
+    found = {**model.fingerprint(), **({} if sae is None else sae.fingerprint())}
+    return {key: value for key, value in found.items() if key not in ("model", "sae")}
 
 
 def _asked(against: Against) -> dict[str, object]:

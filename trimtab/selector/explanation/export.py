@@ -11,6 +11,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -84,8 +85,13 @@ def card_of(
     return card
 
 
-def write_explanation(card: dict[str, Any], tables: dict[str, pl.DataFrame], out: Path) -> None:
-    """Write the folder `out`, but for its report.
+def write_explanation(
+    card: dict[str, Any],
+    tables: dict[str, pl.DataFrame],
+    out: Path,
+    draw: Callable[[Path], object] = lambda *_: None,
+) -> None:
+    """Write the folder `out`; `draw` adds its report, before the folder is in place.
 
     Raises:
         VectorError: `out` exists already; nothing is overwritten.
@@ -98,6 +104,7 @@ def write_explanation(card: dict[str, Any], tables: dict[str, pl.DataFrame], out
     for name, table in tables.items():
         table.write_parquet(part / f"{name}.parquet")
     (part / CARD).write_text(json.dumps(card, indent=1, ensure_ascii=False), encoding="utf-8")
+    draw(part)
     part.replace(out)
 
 

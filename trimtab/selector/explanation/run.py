@@ -1,6 +1,6 @@
 """From a file with a vector to its explanation: what the command calls."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from trimtab.model.sae import SAE, load_sae
 from trimtab.pairs import Sample
 from trimtab.selector.explanation.explain import Against, explain
 from trimtab.selector.explanation.export import card_of, tables_of, write_explanation
-from trimtab.selector.exported.folder import CARD, read_card
+from trimtab.selector.exported.folder import CARD, read_card, telling_what_lacks
 from trimtab.selector.journal import work_folder
 from trimtab.selector.loading import load_for
 from trimtab.selector.report.explained import render_explanation
@@ -119,8 +119,13 @@ def run(
     )
     behavior = None if pairs is None else pairs.chosen()
     card = read_card(file) if (file / CARD).is_file() else None
-    settings = {} if card is None else card["settings"]
-    seed = int(settings.get("seed", 0)) if seed is None else seed
+    with telling_what_lacks(file):
+        settings = {} if card is None else card["settings"]
+        shares = tuple(settings.get("shares", Against.shares))
+        seed = int(settings.get("seed", 0)) if seed is None else seed
+        if card is not None:
+            prompt_form(card["fingerprint"])
+            _ = [card["fingerprint"][name] for name in ("model", "model_revision", "sae")]
     model, sae = _load(None if pairs is None else pairs.store, card, reader)
     with work_folder(out) as work, Stages(shown=progress) as stages:
         against = None
@@ -129,7 +134,6 @@ def run(
             if store is None:
                 stages("running the pairs", 0, 0)
                 store = _run_pairs(pairs, stored, card, model, work / "pairs")
-            shares = tuple(settings.get("shares", Against.shares))
             against = Against(store, behavior, pairs.questions, shares)
         found = explain(
             stored, model, sae, work, against=against, budget=budget, seed=seed, say=stages
@@ -137,8 +141,7 @@ def run(
         tables = tables_of(found)
         written = card_of(found, file / VECTOR_FILE if file.is_dir() else file, tables)
         if out is not None:
-            write_explanation(written, tables, out)
-            render_explanation(out)
+            write_explanation(written, tables, out, render_explanation)
     return written, tables
 
 
@@ -152,9 +155,24 @@ def _load(
     if card is not None:
         fields = card["fingerprint"]
         model = load_model_of(fields, reader.model, dtype="float32", device=reader.device)
+        _check_model(fields, model)
         return model, load_sae(reader.sae or fields["sae"], model)
     model = load_model(reader.model, dtype="float32", device=reader.device)
     return model, load_sae(reader.sae, model)
+
+
+def _check_model(fields: Mapping[str, str], model: LanguageModel) -> None:
+    """Refuse a model that is not the card's, whatever its width; a copy elsewhere is the same."""
+    now = model.fingerprint()
+    names = ["model_config_sha256", "tokenizer_sha256", "chat_template_sha256"]
+    if fields.get("model_dtype") == now["model_dtype"]:  # the bytes depend on the dtype
+        names.append("model_sha256")
+    differing = [name for name in names if fields.get(name) != now[name]]
+    if differing:
+        raise SelectionError(
+            f"the vector was made for model {fields.get('model')}, and {model.name} is another: "
+            f"{', '.join(differing)} differ; name a copy of its own with --model"
+        )
 
 
 def _run_pairs(

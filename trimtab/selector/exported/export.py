@@ -20,7 +20,7 @@ The folder is written beside its place and moved there when it is whole.
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -55,9 +55,16 @@ LIBRARIES = ("torch", "transformers", "sae-lens", "duckdb", "polars", "optuna", 
 LABEL_TOKENS = 6  # strongest tokens that stand in for a feature's label
 NAMED = 20  # features that the card names
 
+Draw = Callable[[Path, str], object]
+"""Draws a report into a folder that will have that name."""
 
-def export_selection(selection: Selection, store: Store, out: Path) -> dict[str, Any]:
+
+def export_selection(
+    selection: Selection, store: Store, out: Path, draw: Draw = lambda *_: None
+) -> dict[str, Any]:
     """Write the folder `out` and return its card.
+
+    `draw` adds the report to the folder, before it is in place: it is there whole or not at all.
 
     Raises:
         VectorError: `out` exists already; nothing is overwritten.
@@ -81,6 +88,7 @@ def export_selection(selection: Selection, store: Store, out: Path) -> dict[str,
         save_vector(strongest, part / STRONGEST_FILE, multiplier=card["strongest"]["multiplier"])
     card["checksums"] = {file.name: sha256(file) for file in sorted(part.iterdir())}
     (part / CARD).write_text(json.dumps(card, indent=1, ensure_ascii=False), encoding="utf-8")
+    draw(part, out.name)
     part.replace(out)
     return read_card(out)
 

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ STRONGEST_FILE = "strongest.safetensors"
 TABLES = ("receipt", "samples", "features", "curves", "pareto", "replies", "judged")
 OPTIONAL = ("features", "judged")  # without an SAE; written by an earlier version
 EXPLANATION = "explanation"  # the kind of a card that explains a vector and has none beside it
+WRONG = (KeyError, TypeError, ValueError, AttributeError, IndexError)
 DECOMPOSITION = "decomposition"  # the table that only such a folder has
 
 
@@ -54,6 +57,22 @@ def _read(folder: Path) -> dict[str, Any]:
     if not isinstance(card, dict):
         raise VectorError(f"{folder / CARD} is no card: `trimtab select` writes one")
     return card
+
+
+@contextmanager
+def telling_what_lacks(folder: Path) -> Iterator[None]:
+    """Turn what reading a card stumbles over into one clear error: the card may be anybody's.
+
+    Raises:
+        VectorError: the card lacks something, or holds another kind of value there.
+    """
+    try:
+        yield
+    except (*WRONG, pl.exceptions.PolarsError) as error:
+        raise VectorError(
+            f"{folder / CARD} lacks what is needed of it ({error!r}): it was written by another "
+            "version of trimtab, or changed"
+        ) from error
 
 
 def tables(folder: Path) -> dict[str, Path]:

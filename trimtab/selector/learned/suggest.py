@@ -8,7 +8,7 @@
 4. Compare the vector of the best stored pairs with random ones, on the pairs of `report`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -81,6 +81,7 @@ def suggest(
     pool: Sequence[Prospect],
     *,
     out: Path | None = None,
+    write: Callable[[Suggestion], None] = lambda _: None,
     model: "LanguageModel | None" = None,
     sae: "SAE | None" = None,
     budget: float = 0.1,
@@ -94,7 +95,8 @@ def suggest(
         store: holds the behaviour's pairs.
         behavior: which behaviour.
         pool: what could be collected.
-        out: file that the caller will write; the journal lies in `<out>.work` meanwhile.
+        out: file that `write` writes; the journal lies in `<out>.work` meanwhile.
+        write: told what was found, before the journal goes.
         model: the store's model in float32; None loads it.
         sae: the store's SAE; None loads it.
         budget: damage at which effects are measured, in nats per token.
@@ -151,8 +153,11 @@ def suggest(
         top = top_against_random(
             training.parts, out_of_fold, k, measured.effects, measured.groups, seed=seed
         )
-    stored = {group_key(sample) for sample in store.samples(behavior)}
-    return Suggestion(table_of(rows, stored), _training(training, out_of_fold), judged, top)
+        stored = {group_key(sample) for sample in store.samples(behavior)}
+        table = table_of(rows, stored)
+        found = Suggestion(table, _training(training, out_of_fold), judged, top)
+        write(found)
+    return found
 
 
 def _training(training: Training, out_of_fold: Floats) -> pl.DataFrame:

@@ -24,7 +24,7 @@ from trimtab.selector.material import gather
 from trimtab.selector.parts import Choice, Parts, compose
 from trimtab.selector.scales import Floats, MakeMargin, Scales
 from trimtab.store import Store
-from trimtab.store.fingerprint import prompt_form
+from trimtab.store.fingerprint import longest_of, prompt_form
 
 if TYPE_CHECKING:
     from trimtab.model.language_model import LanguageModel
@@ -104,7 +104,7 @@ def prospects_as_pairs(
 ) -> Parts:
     """Run pairs that no store holds, and return their rows as the store would."""
     chat, system = prompt_form(store.fingerprint)
-    longest = int(store.fingerprint["max_tokens"])
+    longest = longest_of(store.fingerprint)
     rows, starts = [], []
     for prospect in prospects:
         for text in (prospect.positive, prospect.negative):
@@ -126,7 +126,7 @@ def prospects_as_prompts(
 ) -> Parts:
     """Run prompts that no store holds, and return their rows as the store would."""
     chat, system = prompt_form(store.fingerprint)
-    longest = int(store.fingerprint["max_tokens"])
+    longest = longest_of(store.fingerprint)
     rows = [
         render_prompt(model, prospect.messages, chat=chat, system=system)[:longest]
         for prospect in prospects

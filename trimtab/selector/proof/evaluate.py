@@ -158,17 +158,31 @@ def measure_unsteered(bench: Bench, held_out: HeldOut) -> Outcome:
 
 
 def measure_prompting(bench: Bench, held_out: HeldOut, examples: Sequence[Sample]) -> Outcome:
-    """Measure plain prompting: a few positive examples in the context, no steering."""
+    """Measure plain prompting: a few positive examples in the context, no steering.
+
+    The same tokens are scored as without; a prompt that has no room for the examples stays bare.
+    """
+    lengths = held_out.margin.lengths.tolist()
+
+    def margin(samples: Sequence[Sample]) -> Margin:
+        return Margin(
+            bench.model,
+            samples,
+            bench.hook_point,
+            chat=bench.chat,
+            system=bench.system,
+            max_tokens=lengths,
+        )
 
     def effects() -> list[float]:
-        prompted = [
-            replace(sample, messages=with_examples(sample.messages, examples))
-            for sample in held_out.margin.samples
-        ]
-        margin = Margin(
-            bench.model, prompted, bench.hook_point, chat=bench.chat, system=bench.system
-        )
-        return [float(x) for x in margin.base - held_out.margin.base]
+        bare = held_out.margin.samples
+        prompted = [replace(s, messages=with_examples(s.messages, examples)) for s in bare]
+        found = margin(prompted)
+        if len(found.samples) < len(bare):
+            fit = {sample.id for sample in found.samples}
+            some = zip(bare, prompted, strict=True)
+            found = margin([other if one.id in fit else one for one, other in some])
+        return [float(x) for x in found.base - held_out.margin.base]
 
     questions = [with_examples(question, examples) for question in held_out.questions]
     replies = bench.replies(None, questions)

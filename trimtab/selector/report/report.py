@@ -18,8 +18,10 @@ from trimtab.selector.report.sentence import found, how_many
 REPORT = "report.html"
 
 
-def render_report(folder: Path) -> Path:
+def render_report(folder: Path, name: str | None = None) -> Path:
     """Write `report.html` into an exported folder, over an earlier one, and return its path.
+
+    `name` is what the folder will be called, where that is not its name.
 
     Raises:
         VectorError: the folder is no exported vector, lacks a table, or is of another version.
@@ -27,7 +29,11 @@ def render_report(folder: Path) -> Path:
     card = read_card(folder)
     frames = _frames(folder)
     try:
-        page = environment().get_template("report.html.j2").render(_shown(folder, card, frames))
+        page = (
+            environment()
+            .get_template("report.html.j2")
+            .render(_shown(name or folder.name, card, frames))
+        )
     except (KeyError, TypeError, UndefinedError, pl.exceptions.ColumnNotFoundError) as error:
         raise VectorError(
             f"{folder / CARD} or a table beside it lacks what the report needs ({error}): it was "
@@ -66,14 +72,14 @@ def _frames(folder: Path) -> dict[str, pl.DataFrame]:
     return frames
 
 
-def _shown(folder: Path, card: dict[str, Any], frames: dict[str, pl.DataFrame]) -> dict[str, Any]:
+def _shown(name: str, card: dict[str, Any], frames: dict[str, pl.DataFrame]) -> dict[str, Any]:
     """Return what the template is filled with."""
     samples = frames["samples"]
     features = frames.get("features")
     best, worst = contents.strongest(samples)
     return {
         "card": card,
-        "folder": folder.name,
+        "folder": name,
         "sentence": found(card),
         "rows": contents.comparison(card),
         "strongest": contents.strongest_found(card),

@@ -53,8 +53,14 @@ class Ground:
         """The dense vector's multiplier at the damage budget, of unit length."""
         return self.bench.calibrate(self.dense).multiplier
 
-    def margin(self, samples: Sequence[Sample], *, max_tokens: int | None = None) -> Margin:
-        """Return the margin on some samples, as the bench renders them."""
+    def margin(
+        self,
+        samples: Sequence[Sample],
+        *,
+        max_tokens: int | None = None,
+        longest: int | None = None,
+    ) -> Margin:
+        """Return the margin on some samples, as the bench renders them; stored ones are cut."""
         return Margin(
             self.bench.model,
             samples,
@@ -63,6 +69,7 @@ class Ground:
             chat=self.bench.chat,
             system=self.bench.system,
             max_tokens=max_tokens,
+            longest=longest,
         )
 
     def shown(self, direction: Tensor | None) -> NDArray[np.bool_]:

@@ -84,6 +84,7 @@ def run(
     asked: Asked,
     *,
     out: Path | None = None,
+    write: Callable[[Attributed], None] = lambda _: None,
     model: "LanguageModel | None" = None,
     sae: "SAE | None" = None,
     device: str = "auto",
@@ -95,7 +96,8 @@ def run(
         store: holds the behaviour's samples.
         behavior: which behaviour.
         asked: what is asked for.
-        out: file that the caller will write; its journal lies in `<out>.work` meanwhile.
+        out: file that `write` writes; its journal lies in `<out>.work` meanwhile.
+        write: told what was found, before the journal goes.
         model: the store's model in float32; None loads it.
         sae: the store's SAE; None loads it.
         device: where a model that is not given is loaded.
@@ -113,7 +115,9 @@ def run(
         settings = {"store": store.content_hash, "behavior": behavior, **asdict(asked)}
         journal = Journal(work / "journal.jsonl", settings)
         scales, make_margin = scales_of(store, model, journal, asked.budget)
-        return _attribute(store, sae, behavior, asked, scales, make_margin, stages)
+        found = _attribute(store, sae, behavior, asked, scales, make_margin, stages)
+        write(found)
+    return found
 
 
 def check_asked(store: Store, asked: Asked) -> None:

@@ -14,6 +14,7 @@ from gguf.quants import dequantize
 
 from trimtab.errors import VectorError
 from trimtab.model.hook_points import HookPoint
+from trimtab.steering.formats.plain import flat
 from trimtab.steering.formats.stored import StoredVector
 
 ARCHITECTURE = "controlvector"
@@ -59,8 +60,9 @@ def read(path: Path, hook_point: HookPoint | None = None) -> StoredVector:
     """
     try:
         reader = GGUFReader(path)
-    except (OSError, ValueError) as error:
-        raise VectorError(f"{path} is no GGUF file: {error}") from error
+    except (OSError, ValueError, IndexError, KeyError, OverflowError) as error:
+        # Of a file that was cut short the reader says no more than which index it lacks.
+        raise VectorError(f"{path} is no GGUF file, or a damaged one: {error}") from error
     directions = {
         t.name.removeprefix(PREFIX): t for t in reader.tensors if t.name.startswith(PREFIX)
     }
@@ -80,6 +82,7 @@ def read(path: Path, hook_point: HookPoint | None = None) -> StoredVector:
     tensor = directions[points[point]]
     try:
         direction = dequantize(tensor.data, tensor.tensor_type)
-    except NotImplementedError as error:
+    except (NotImplementedError, ValueError) as error:
         raise VectorError(f"{path} is quantised in a way that cannot be read: {error}") from error
-    return StoredVector(np.array(direction, dtype=np.float32).ravel(), point, "all")
+    found = flat(np.array(direction), f"tensor {tensor.name!r} of {path}")
+    return StoredVector(found, point, "all").checked(path)

@@ -78,7 +78,8 @@ def flat(array: NDArray[np.generic], what: str) -> NDArray[np.float32]:
         )
     if array.dtype.kind not in "fiu":
         raise VectorError(f"{what} is of type {array.dtype}; a vector is of real numbers")
-    return np.ascontiguousarray(array.squeeze(), dtype=np.float32)
+    with np.errstate(over="ignore"):  # what is too large for float32 is told as an infinity
+        return np.ascontiguousarray(array.squeeze(), dtype=np.float32)
 
 
 def refuse_pickle(path: Path) -> VectorError:

@@ -52,7 +52,7 @@ def read_any(
                 f"{file} does not say where its vector acts; say it with --hook-point, for "
                 "instance --hook-point blocks.15.hook_resid_post"
             )
-        found = StoredVector(direction, point, "prompt_end")
+        found = StoredVector(direction, point, "prompt_end").checked(file)
     if stated is not None and hook_point not in (None, stated):
         raise VectorError(f"{file} says that it acts at {stated}, and you ask for {hook_point}")
     if not found.direction.any():

@@ -10,7 +10,7 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from trimtab.errors import VectorError
+from trimtab.errors import ModelError, VectorError
 from trimtab.model.hook_points import parse_hook_point
 from trimtab.steering.formats.stored import StoredVector
 from trimtab.steering.positions import check_positions
@@ -41,7 +41,7 @@ def read(path: Path) -> StoredVector:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
             direction = file.get_tensor("direction")
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, TypeError) as error:  # NumPy has no bfloat16
         raise VectorError(f"{path} cannot be read as a steering vector: {error}") from error
     if metadata.get("format") != FORMAT:
         raise VectorError(
@@ -49,11 +49,12 @@ def read(path: Path) -> StoredVector:
             "build the vector by hand: SteeringVector(direction, parse_hook_point(...))"
         )
     try:
-        return StoredVector(
+        found = StoredVector(
             direction,
             parse_hook_point(metadata["hook_point"]),
             check_positions(metadata["positions"]),
             float(metadata["multiplier"]),
         )
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, ModelError, VectorError) as error:
         raise VectorError(f"{path} has damaged metadata: {error!r}") from error
+    return found.checked(path)

@@ -4,6 +4,7 @@ The key is read from the environment and goes nowhere but into requests.
 """
 
 import os
+import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,6 +21,13 @@ SECONDS = 120.0  # for one answer
 OPTIONS = {"temperature": 0, "max_tokens": 1024}  # room for a model that thinks before it answers
 FILTERED = "(the endpoint's filter gave no answer)"
 MOST_SAID = 300  # letters of an endpoint's own words in an error
+_FEW = r"[^.\n]{{0,40}}?"
+REFUSALS = (
+    r"\b(?:unsupported|unrecogni[sz]ed|unknown|unexpected|extra|invalid)\b" + _FEW + r"\b{}\b",
+    r"\b{}\b" + _FEW + r"\b(?:not (?:supported?|permitted|allowed)|unsupported|deprecated)\b",
+    r"\b{}\W{{1,3}}extra inputs",
+)
+"""What refusals of an option look like where the error names no parameter."""
 
 Remember = Callable[[tuple[Any, ...], Callable[[], Any]], Any]
 """Returns what a key was measured as before, or measures it and keeps it; see `Journal.once`."""
@@ -51,7 +59,9 @@ class Endpoint:
         except ValueError:
             whole = False
         if not whole:
-            raise JudgeError(f"--judge-url {self.url!r} is no URL such as http://localhost:8000/v1")
+            secret = "@" in self.url or "?" in self.url  # a key may be in it
+            shown = "(which is not repeated here)" if secret else repr(self.url)
+            raise JudgeError(f"--judge-url {shown} is no URL such as http://localhost:8000/v1")
         if parts.username is not None or parts.query:  # URLs are stored and shown, keys are not
             raise JudgeError(
                 f"--judge-url may hold neither user, password nor query: put the key into {KEY}"
@@ -71,7 +81,7 @@ class Connection:
         remember: keeps question and answer under a key, so that neither is asked nor paid twice.
 
     Raises:
-        JudgeError: the library that asks is not installed.
+        JudgeError: the library that asks is not installed, or the key is none.
     """
 
     def __init__(self, endpoint: Endpoint, remember: Remember) -> None:
@@ -83,7 +93,7 @@ class Connection:
             ) from None
         self.endpoint = endpoint
         self._remember = remember
-        self._key = os.environ.get(KEY)
+        self._key = _key()
         self._options: dict[str, Any] = dict(OPTIONS)
         self._client: Any = openai.OpenAI(
             api_key=self._key or "none",  # the library wants one; a local server does not
@@ -122,7 +132,7 @@ class Connection:
                 **options,
             )
         except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
-            refused = {option for option in options if option in str(error)}
+            refused = {option for option in options if _refuses(error, option)}
             if refused:  # reasoning models take neither a temperature nor this name of the limit
                 self._options = {k: v for k, v in self._options.items() if k not in refused}
                 return self._complete(prompt)
@@ -168,3 +178,26 @@ class Connection:
         if self._key:
             said = said.replace(self._key, "…")
         return visible(said[:MOST_SAID])
+
+
+def _key() -> str | None:
+    """Return the key of the environment; what is none is refused without being shown."""
+    key = os.environ.get(KEY, "").strip()  # a file that it was read from ends in a line break
+    if not (key.isascii() and key.isprintable()):
+        raise JudgeError(
+            f"{KEY} holds letters that no key has, such as a line break or one that is not ASCII; "
+            "set it again"
+        )
+    return key or None
+
+
+def _refuses(error: Any, option: str) -> bool:
+    """Whether an error says that an option is refused: by name, or in a sentence about it.
+
+    An endpoint that echoes what it was sent may well say "temperature" about the weather.
+    """
+    if error.param is not None:
+        return bool(error.param == option)
+    body = error.body
+    said = str(body["message"] if isinstance(body, dict) and "message" in body else error)
+    return any(re.search(form.format(option), said, re.I) for form in REFUSALS)

@@ -94,5 +94,4 @@ def store_names(reads: Sequence["SAE | HookPoint"]) -> list[str]:
 
 def context(model: "LanguageModel") -> int:
     """Tokens that the model can read at once, or as many as a store can number."""
-    config = model.module.config.get_text_config()
-    return int(getattr(config, "max_position_embeddings", None) or (1 << 16) - 1)
+    return model.context or (1 << 16) - 1
