@@ -31,16 +31,12 @@ def cosine(vector: Tensor, gradient: Tensor) -> Tensor:
 
 @settings(deadline=None)
 @given(st.integers(0, 10_000))
-def test_usefulness_is_the_slope_of_the_cosines_logarithm(seed: int) -> None:
+def test_usefulness_is_the_slope_of_the_cosine(seed: int) -> None:
     terms, gradient = terms_and_gradient(seed)
-    if cosine(terms.sum(0), gradient) < 0.05:
-        return
     found = usefulness(terms, gradient)
     step = 1e-6
     for i in range(len(terms)):
-        up, down = (
-            cosine(terms.sum(0) + sign * step * terms[i], gradient).log() for sign in (1, -1)
-        )
+        up, down = (cosine(terms.sum(0) + sign * step * terms[i], gradient) for sign in (1, -1))
         assert float(found[i]) == pytest.approx(float(up - down) / (2 * step), rel=1e-3, abs=1e-5)
 
 

@@ -31,15 +31,17 @@ class CurvePoint:
 
 
 def usefulness(terms: Tensor, gradient: Tensor) -> Tensor:
-    """Return how fast the cosine of sum and gradient grows with each term, `(k,)`, over its value.
+    """Return how fast the cosine of sum and gradient grows with each term's weight, `(k,)`.
 
     Args:
         terms: `(k, d_model)`.
         gradient: `(d_model,)`.
     """
     total = terms.sum(0)
-    along = (gradient @ total).clamp_min(1e-9 * gradient.norm() * total.norm() + 1e-30)
-    return terms @ gradient / along - terms @ total / (total @ total).clamp_min(1e-30)
+    length = total.norm().clamp_min(1e-15)
+    unit = total / length
+    along = gradient / gradient.norm().clamp_min(1e-15)
+    return (terms @ along - (unit @ along) * (terms @ unit)) / length
 
 
 def drop_order(terms: Tensor, gradient: Tensor, *, at_once: float = AT_ONCE) -> list[int]:
