@@ -41,7 +41,8 @@ def usefulness(terms: Tensor, gradient: Tensor) -> Tensor:
     length = total.norm().clamp_min(1e-15)
     unit = total / length
     along = gradient / gradient.norm().clamp_min(1e-15)
-    return (terms @ along - (unit @ along) * (terms @ unit)) / length
+    slopes: Tensor = (terms @ along - (unit @ along) * (terms @ unit)) / length
+    return slopes
 
 
 def drop_order(terms: Tensor, gradient: Tensor, *, at_once: float = AT_ONCE) -> list[int]:
