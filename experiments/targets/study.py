@@ -29,7 +29,7 @@ from torch import Tensor, cosine_similarity
 
 from experiments.record import say, write_results
 from experiments.targets.sizes import FULL, QUICK, Sizes
-from experiments.targets.table import draw
+from experiments.targets.table import FIRST, draw
 from experiments.targets.worth import Measured, over_halvings, worth
 from trimtab.errors import SelectionError
 from trimtab.model.hook_points import parse_hook_point
@@ -54,7 +54,6 @@ from trimtab.store.fingerprint import prompt_form
 
 SHARES = (0.5, 0.25, 0.25)
 BUDGET = 0.1  # nats per token
-FIRST = ", under the dense vector alone"  # of surrogates on replies before they are written anew
 
 Row = dict[str, Any]
 Say = Callable[[str], None]

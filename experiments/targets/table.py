@@ -1,8 +1,11 @@
 """Draw what `experiments.targets.study` measured, from its Parquet: no model, no torch.
 
-python -m experiments.targets.table runs/targets
+python -m experiments.targets.table runs/targets/formality              # all of one behaviour
+python -m experiments.targets.table runs/targets/*                      # several, side by side
 """
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -10,9 +13,20 @@ import polars as pl
 import typer
 from matplotlib.figure import Figure
 
-from experiments.tables import Shown, markdown, number, read_tables, save, spaced, titled
+from experiments.tables import (
+    Shown,
+    interval,
+    markdown,
+    number,
+    read_tables,
+    save,
+    spaced,
+    titled,
+)
 
 FIGURE = "surrogates.svg"
+CHOICE = "calibrated choice"
+FIRST = ", under the dense vector alone"  # of surrogates on replies that were written anew later
 
 TABLES = {
     "correlations": Shown(
@@ -55,6 +69,35 @@ def draw(out: Path) -> str:
     return "\n".join([*shown, _answers(tables["vectors"], tables["replies"])])
 
 
+def side_by_side(folders: Sequence[Path]) -> str:
+    """Return what surrogates are worth on several behaviours as one Markdown table.
+
+    Raises:
+        SelectionError: a folder holds no measurements.
+    """
+    rows: dict[str, dict[str, str]] = {}
+    for folder in folders:
+        tables = read_tables(folder, TABLES, "experiments.targets.study")
+        name = json.loads((folder / "config.json").read_text(encoding="utf-8"))["settings"]
+        column = name["behavior"]
+        for row in tables["all_vectors"].iter_rows(named=True):
+            if not row["surrogate"].endswith(FIRST):
+                cells = rows.setdefault(row["surrogate"], {"": spaced(row["surrogate"])})
+                cells[column] = interval(row, "held_out")
+        for row in tables["halvings"].iter_rows(named=True):
+            if row["surrogate"] in ("learned", CHOICE):
+                what = f"{row['surrogate']}, on the other half of the vectors"
+                rows.setdefault(what, {"": what})[column] = interval(row, "mean")
+        for row in tables["correlations"].iter_rows(named=True):
+            if row["surrogate"].startswith("reliability"):
+                rows.setdefault("last", {"": row["surrogate"]})[column] = interval(row, "held_out")
+        judges = tables["judges"].row(0, named=True)
+        agreed = f"{number(judges['agreement'])}, kappa {number(judges['kappa'])}"
+        rows.setdefault("judges", {"": "two unlike judges agree"})[column] = agreed
+    order = sorted(rows, key=lambda name: (name == "judges", name == "last", "half" in name))
+    return markdown([rows[name] for name in order])
+
+
 def _answers(vectors: pl.DataFrame, replies: pl.DataFrame) -> str:
     """The answers to one question under the best, the median and the worst vector."""
     ranked = vectors.sort("rate", descending=True)["vector"].to_list()
@@ -88,10 +131,10 @@ def _scatter(vectors: pl.DataFrame) -> Figure:
 
 
 def main(
-    out: Annotated[Path, typer.Argument(help="Folder of `experiments.targets.study`.")],
+    out: Annotated[list[Path], typer.Argument(help="Folders of `experiments.targets.study`.")],
 ) -> None:
-    """Print the tables and draw the figure again."""
-    typer.echo(draw(out))
+    """Print the tables and draw the figure of a folder again, or lay several side by side."""
+    typer.echo(draw(out[0]) if len(out) == 1 else side_by_side(out))
 
 
 if __name__ == "__main__":

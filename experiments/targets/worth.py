@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from experiments.targets.table import CHOICE
 from trimtab.selector.audit.lds import ceiling, lds
 from trimtab.selector.intervals import Estimate
 from trimtab.selector.target.standing import Said, Standing, compare
 from trimtab.selector.target.trust import trusted_first
 
-CHOICE = "calibrated choice"
 HALVING_DRAWS = 200  # of the vectors, by which a halving is sure of what it chooses
 
 Floats = NDArray[np.float64]

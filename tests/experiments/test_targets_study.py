@@ -13,8 +13,8 @@ import pytest
 from experiments.record import flat
 from experiments.targets.sizes import FULL, QUICK, Sizes
 from experiments.targets.study import study
-from experiments.targets.table import FIGURE, TABLES, draw
-from experiments.targets.worth import CHOICE, Measured, over_halvings, predictions, worth
+from experiments.targets.table import CHOICE, FIGURE, TABLES, draw, side_by_side
+from experiments.targets.worth import Measured, over_halvings, predictions, worth
 from trimtab.errors import SelectionError
 from trimtab.model.language_model import LanguageModel
 from trimtab.model.sae import SAE
@@ -120,6 +120,15 @@ def test_tables_and_figure_are_drawn_from_the_folder_alone(
     assert "<svg" in (results / FIGURE).read_text(encoding="utf-8")
     code = "import sys, experiments.targets.table; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_several_behaviors_are_laid_side_by_side(results: Path) -> None:
+    lines = side_by_side([results, results]).splitlines()
+    assert lines[0] == "|  | refusal |"
+    first = [line.split(" | ")[0].removeprefix("| ") for line in lines[2:]]
+    assert {"dataset", "projection"} <= set(first)
+    assert first[-2:] == ["reliability of the rates", "two unlike judges agree"]
+    assert not any("under the dense vector alone" in name for name in first)
 
 
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
