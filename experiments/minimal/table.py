@@ -15,18 +15,6 @@ from experiments.tables import estimate, interval, markdown, number, plain, save
 from trimtab.errors import SelectionError
 
 FIGURE = "behavior_rates.svg"
-CONTROLS = (
-    "unsteered",
-    "dense_mean_difference",
-    "full_sae",
-    "random_samples",
-    "same_features",
-    "random_features",
-    "random_dictionary",
-    "random_direction",
-    "lexical",
-    "prompting",
-)
 DRAWN = ("minimal", "unsteered", "dense_mean_difference", "random_samples", "prompting")
 """Vectors in the figure."""
 
@@ -130,6 +118,11 @@ def _methods(cards: dict[str, Card], out: Path) -> list[dict[str, str]]:
     return list(rows.values())
 
 
+def _controls(cards: dict[str, Card]) -> list[str]:
+    """Return the controls' names; every card has all of them, in one order."""
+    return list(next(iter(cards.values()))["controls"])
+
+
 def _beside(cards: dict[str, Card], what: str) -> list[dict[str, str]]:
     """Return a row a vector, a column a behaviour."""
     return [
@@ -140,13 +133,13 @@ def _beside(cards: dict[str, Card], what: str) -> list[dict[str, str]]:
             )
             for name, card in cards.items()
         }
-        for vector in ("minimal", *CONTROLS)
+        for vector in ("minimal", *_controls(cards))
     ]
 
 
 def _beyond(cards: dict[str, Card]) -> list[dict[str, str]]:
     rows = []
-    for control in CONTROLS:
+    for control in _controls(cards):
         row = {"control": spaced(control)}
         for name, card in cards.items():
             row[name] = _interval(card["behavior_rate_beyond"].get(control))

@@ -8,11 +8,12 @@ import pytest
 from experiments.attribution.sizes import Sizes
 from experiments.minimal import study as module
 from experiments.minimal.study import BEHAVIORS, asked, read, sources, study
-from experiments.minimal.table import CONTROLS, FIGURE, draw
+from experiments.minimal.table import FIGURE, draw
 from trimtab.errors import SelectionError
 from trimtab.model.language_model import LanguageModel
 from trimtab.model.sae import SAE
 from trimtab.pairs import Sample
+from trimtab.selector.exported.export import CONTROLS
 from trimtab.selector.select import Settings
 
 SETTINGS = Settings(trials=2, panel=12, max_new_tokens=4, draws=2)
