@@ -149,7 +149,7 @@ def test_few_groups_are_covered_as_often_as_many() -> None:
         samples = rng.normal(size=(300, n))
         found = [mean_estimate(one, groups) for one in samples]
         held = np.mean([e.low <= 0 <= e.high for e in found])  # type: ignore[operator]
-        assert 0.88 <= held <= 0.985, n  # plain percentiles: 0.84, 0.90, 0.93
+        assert 0.88 <= held <= 0.985, n  # plain percentiles: 0.87, 0.89, 0.95
 
 
 def test_a_difference_that_is_the_same_on_every_question_is_no_certainty() -> None:

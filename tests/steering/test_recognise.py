@@ -125,21 +125,24 @@ def test_a_file_that_says_nothing_asks_for_the_hook_point(tmp_path: Path) -> Non
 class Harmful:
     """Leaves a mark when it is unpickled."""
 
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
     def __reduce__(self) -> tuple[object, ...]:
-        return (Path.touch, (Path("/tmp/trimtab-was-unpickled"),))
+        return (Path.touch, (self.mark,))
 
 
 def test_a_pickle_is_never_opened(tmp_path: Path) -> None:
-    mark = Path("/tmp/trimtab-was-unpickled")
+    mark = tmp_path / "was-unpickled"
     torch.save({"v": torch.from_numpy(DIRECTION)}, tmp_path / "v.pt")
-    (tmp_path / "bare.pkl").write_bytes(pickle.dumps(Harmful()))
+    (tmp_path / "bare.pkl").write_bytes(pickle.dumps(Harmful(mark)))
     with zipfile.ZipFile(tmp_path / "harmful.pt", "w") as archive:
-        archive.writestr("data.pkl", pickle.dumps(Harmful()))
+        archive.writestr("data.pkl", pickle.dumps(Harmful(mark)))
     for name in ("v.pt", "bare.pkl", "harmful.pt"):
         with pytest.raises(VectorError, match=r"weights_only=True.*NEW_PATH"):
             read_any(tmp_path / name, hook_point=POINT)
     objects = io.BytesIO()
-    np.save(objects, np.array([Harmful()] * 3, dtype=object), allow_pickle=True)
+    np.save(objects, np.array([Harmful(mark)] * 3, dtype=object), allow_pickle=True)
     (tmp_path / "objects.npy").write_bytes(objects.getvalue())
     with pytest.raises(VectorError, match=r"objects\.npy"):
         read_any(tmp_path / "objects.npy", hook_point=POINT)

@@ -44,7 +44,7 @@ def predicted(effects: Floats, rates: Floats) -> Floats:
     """Return each vector's weighted sum by a fit to all the others, `(m,)`.
 
     Without the fit's intercept: the mean of the other rates is low where the rate left out is high,
-    and would push a rank correlation down, over 12 vectors from 0.6 to 0.35.
+    and pushes a rank correlation down: over 12 vectors from 0.57 to 0.36, without it to 0.50.
     """
     found = np.zeros(len(rates))
     for others, (one,) in LeaveOneOut().split(effects):
