@@ -30,7 +30,7 @@ class Lab:
 
     def effects(self, margin: str) -> Callable[[Tensor], Floats]:
         """Return what measures every pair's effect under an added vector, `(n_pairs,)`."""
-        return self.scales.effects(self.margins[margin], margin)
+        return self.scales.weigh(self.margins[margin], margin)
 
     def meter(self, margin: str) -> Meter:
         """Return a meter with a count of its own."""

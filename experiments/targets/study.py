@@ -181,12 +181,12 @@ def _bench(
     classifier = train_classifier(judged_by, model)
     (kind,) = set(get_args(Kind)) - {classifier.kind}
     bench = Bench(
-        model,
+        journal,
         point,
         Damage(model, point, max_texts=sizes.damage_texts),
         BUDGET,
+        model,
         classifier,
-        journal,
         chat=chat,
         system=system,
         max_new_tokens=sizes.tokens,

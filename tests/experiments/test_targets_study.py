@@ -100,7 +100,7 @@ def test_a_finished_study_measures_nothing_again(
     for name in ("effects", "gradient", "mean_effect"):
         monkeypatch.setattr(Margin, name, never)
     monkeypatch.setattr("trimtab.selector.bench.generate", never)
-    monkeypatch.setattr("trimtab.selector.bench.calibrate", never)
+    monkeypatch.setattr("trimtab.selector.scales.calibrate", never)
     study(store, "refusal", tiny_model, tiny_sae, results, questions=questions, sizes=TINY)
     for name, rows in before.items():
         assert pl.read_parquet(results / f"{name}.parquet").equals(rows), name

@@ -1,6 +1,5 @@
-"""The bench on which candidate vectors are measured, each measurement once."""
+"""The bench: scales that also let the model write, and judge what it wrote, each thing once."""
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,18 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trimtab.model.hook_points import HookPoint
 from trimtab.model.language_model import LanguageModel
 from trimtab.pairs import Message
-from trimtab.selector.journal import Journal
-from trimtab.steering.calibration import Calibration, calibrate
+from trimtab.selector.scales import Scales, digest
 from trimtab.steering.damage import Damage, Divergence
 from trimtab.steering.fluency import Fluency, repetition, reply_nats
 from trimtab.steering.generation import Prompts, generate, generate_each, read_prompts
 from trimtab.steering.judges.classifier import BehaviorClassifier, TextJudge
 from trimtab.steering.judges.judge import Judge
 from trimtab.steering.margin import Margin
-from trimtab.steering.positions import Positions
 from trimtab.steering.vector import SteeringVector
 
 Conversations = Sequence[tuple[Message, ...]]
@@ -30,26 +26,22 @@ VECTORS_AT_ONCE = 8  # whose replies are written, and noted in the journal, toge
 
 
 @dataclass(frozen=True, eq=False)
-class Bench:
-    """Measures vectors at one hook point, always at the same damage.
+class Bench(Scales):
+    """Scales of a model, and what it writes under the vectors.
 
     Attributes:
-        damage: meter of the search; a finer one may be passed to `calibrate`.
-        budget: nats per token that every vector is scaled to.
+        model: the language model.
         classifier: trained on the pairs' completions; sorts the model's own replies, and judges
             where no other judge was asked for.
+        chat: render through the chat template.
+        system: system prompt, None for the template's own.
         max_new_tokens: length of generated replies.
         asked: the judge that was asked for.
         longest: tokens of prompt and completion that the store of the pairs kept.
     """
 
     model: LanguageModel
-    hook_point: HookPoint
-    damage: Damage
-    budget: float
     classifier: BehaviorClassifier
-    journal: Journal
-    positions: Positions = "prompt_end"
     chat: bool = True
     system: str | None = None
     max_new_tokens: int = 32
@@ -62,57 +54,11 @@ class Bench:
         """Says whether a reply shows the behaviour; every behaviour rate is by it."""
         return self.asked or TextJudge(self.classifier)
 
-    def vector(self, direction: Tensor) -> SteeringVector:
-        """Return a direction `(d_model,)` as a vector at this bench's hook point, at unit length.
-
-        Unit length gives every calibration the same start.
-        """
-        unit = direction / direction.norm().clamp_min(1e-12)
-        return SteeringVector(unit, self.hook_point, self.positions)
-
-    def calibrate(
-        self,
-        direction: Tensor,
-        damage: Damage | None = None,
-        *,
-        meter: str = "search",
-        near: float | None = None,
-    ) -> Calibration:
-        """Return the unit vector's multiplier at the budget, by the search's meter or another.
-
-        `near` is a guess of it, which saves a measurement or two where it is a good one.
-        """
-        vector = self.vector(direction)
-        start = near or 0.1 * self.residual_norm
-
-        def measure() -> dict[str, object]:
-            found = calibrate(vector, damage or self.damage, self.budget, start=start)
-            return {
-                "multiplier": found.multiplier,
-                "damage": [found.damage.mean, found.damage.p95],
-                "curve": found.curve,
-            }
-
-        kept = self.journal.once(("calibrate", _digest(vector.direction), meter), measure)
-        return Calibration(
-            kept["multiplier"],
-            Divergence(*kept["damage"]),
-            tuple((m, d) for m, d in kept["curve"]),
-        )
-
     def effects(
         self, direction: Tensor, margin: Margin, name: str, multiplier: float
     ) -> NDArray[np.float64]:
         """Return every sample's effect on a margin, `(n,)`, at a multiplier of the unit vector."""
-        vector = self.vector(direction)
-
-        def measure() -> list[float]:
-            change = vector.edit(multiplier)
-            assert change is not None
-            return [float(x) for x in margin.effects(change)]
-
-        key = ("effects", _digest(vector.direction), multiplier, name)
-        return np.array(self.journal.once(key, measure))
+        return self.weigh(margin, name)(multiplier * self.vector(direction).direction)
 
     def divergence(
         self, direction: Tensor, damage: Damage, multiplier: float, *, meter: str
@@ -124,7 +70,7 @@ class Bench:
             found = damage(vector.edit(multiplier))
             return [found.mean, found.p95]
 
-        key = ("divergence", _digest(vector.direction), multiplier, meter)
+        key = ("divergence", digest(vector.direction), multiplier, meter)
         return Divergence(*self.journal.once(key, measure))
 
     def replies(
@@ -137,8 +83,8 @@ class Bench:
             prompts = self._prompts(conversations)
             return generate(prompts, vector, multiplier, max_new_tokens=self.max_new_tokens)
 
-        digest = None if vector is None else _digest(vector.direction)
-        key = ("replies", digest, multiplier, _key(conversations))
+        of = None if vector is None else digest(vector.direction)
+        key = ("replies", of, multiplier, _key(conversations))
         replies: list[str] = self.journal.once(key, measure)
         return replies
 
@@ -156,7 +102,7 @@ class Bench:
             some = steerings[start : start + VECTORS_AT_ONCE]
             key = (
                 "replies each",
-                [(_digest(v.direction), m) for v, m in some],
+                [(digest(v.direction), m) for v, m in some],
                 _key(conversations),
             )
             measure = partial(self._generate_each, conversations, some)
@@ -194,10 +140,6 @@ class Bench:
     def residual_norm(self) -> float:
         """Median length of the residual at the hook point on the damage texts."""
         return self.damage.residual_norm
-
-
-def _digest(direction: Tensor) -> str:
-    return hashlib.sha256(direction.cpu().numpy().tobytes()).hexdigest()[:24]
 
 
 def _key(conversations: Conversations) -> str:

@@ -1,11 +1,11 @@
 """Scales: vectors brought to equal damage and weighed on margins, each measurement once.
 
-What needs no replies of the model is measured here; `trimtab.selector.bench` also judges replies.
+What needs no replies of the model is measured here; `trimtab.selector.bench` adds the replies.
 """
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,9 +17,10 @@ from trimtab.model.hook_points import HookPoint, parse_hook_point
 from trimtab.pairs import Sample
 from trimtab.selector.attribution.meter import Meter, margin_effects
 from trimtab.selector.journal import Journal
-from trimtab.steering.calibration import calibrate
-from trimtab.steering.damage import Damage
+from trimtab.steering.calibration import Calibration, calibrate
+from trimtab.steering.damage import Damage, Divergence
 from trimtab.steering.margin import Margin
+from trimtab.steering.positions import Positions
 from trimtab.steering.vector import SteeringVector
 from trimtab.store import Store
 from trimtab.store.fingerprint import longest_of, prompt_form
@@ -37,19 +38,67 @@ MakeMargin = Callable[[Sequence[Sample]], Margin]
 
 @dataclass(frozen=True, eq=False)
 class Scales:
-    """Measures vectors at one hook point.
+    """Measures vectors at one hook point, always at the same damage.
 
     Attributes:
         journal: of every measurement.
         hook_point: where vectors are added.
-        damage: meter of the damage that vectors are brought to.
+        damage: meter of the damage that vectors are brought to; a finer one may be passed to
+            `calibrate`.
         budget: that damage, in nats per token.
+        positions: at which vectors are added.
     """
 
     journal: Journal
     hook_point: HookPoint
     damage: Damage
     budget: float
+    positions: Positions = field(default="prompt_end", kw_only=True)
+
+    def vector(self, direction: Tensor) -> SteeringVector:
+        """Return a direction `(d_model,)` as a vector of unit length at the hook point.
+
+        Unit length gives every calibration the same start.
+        """
+        unit = direction / direction.norm().clamp_min(1e-12)
+        return SteeringVector(unit, self.hook_point, self.positions)
+
+    def calibrate(
+        self,
+        direction: Tensor,
+        damage: Damage | None = None,
+        *,
+        meter: str = "search",
+        near: float | None = None,
+    ) -> Calibration:
+        """Return the unit vector's multiplier at the budget, by the scales' meter or another.
+
+        Args:
+            direction: `(d_model,)`, of any length.
+            damage: a meter of damage; None takes the scales' own.
+            meter: what the journal calls it.
+            near: a guess of the multiplier, which saves a measurement or two where it is good.
+
+        Raises:
+            VectorError: no multiplier brings it there.
+        """
+        vector = self.vector(direction)
+        start = near or 0.1 * self.damage.residual_norm
+
+        def measure() -> dict[str, object]:
+            found = calibrate(vector, damage or self.damage, self.budget, start=start)
+            return {
+                "multiplier": found.multiplier,
+                "damage": [found.damage.mean, found.damage.p95],
+                "curve": found.curve,
+            }
+
+        kept = self.journal.once(("calibrate", digest(vector.direction), meter), measure)
+        return Calibration(
+            kept["multiplier"],
+            Divergence(*kept["damage"]),
+            tuple((m, d) for m, d in kept["curve"]),
+        )
 
     def at_budget(self, direction: Tensor) -> Tensor:
         """Return a direction `(d_model,)`, whatever its length, as it is added at the budget.
@@ -57,16 +106,9 @@ class Scales:
         Raises:
             VectorError: no multiplier brings it there.
         """
-        unit: Tensor = direction / direction.norm().clamp_min(1e-12)
-        start = 0.1 * self.damage.residual_norm
+        return self.calibrate(direction).multiplier * self.vector(direction).direction
 
-        def measure() -> float:
-            vector = SteeringVector(unit, self.hook_point)
-            return calibrate(vector, self.damage, self.budget, start=start).multiplier
-
-        return float(self.journal.once(("calibrate", digest(unit)), measure)) * unit
-
-    def effects(self, margin: Margin, name: str) -> Callable[[Tensor], Floats]:
+    def weigh(self, margin: Margin, name: str) -> Callable[[Tensor], Floats]:
         """Return what measures every sample's effect under an added vector, `(n_samples,)`.
 
         Args:
@@ -87,7 +129,7 @@ class Scales:
             key = ("gradient", name, digest(at))
             return torch.tensor(self.journal.once(key, lambda: margin.gradient(at).tolist()))
 
-        return Meter(self.effects(margin, name), gradient)
+        return Meter(self.weigh(margin, name), gradient)
 
 
 def scales_of(

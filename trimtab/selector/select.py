@@ -290,12 +290,12 @@ def _bench(
     chat, system = prompt_form(store.fingerprint)
     journal = Journal(work / "journal.jsonl", asked)
     return Bench(
-        model,
+        journal,
         hook_point,
         Damage(model, hook_point, max_texts=SEARCH_TEXTS),
         settings.budget,
+        model,
         train_classifier(material.seen, model),
-        journal,
         chat=chat,
         system=system,
         max_new_tokens=settings.max_new_tokens,

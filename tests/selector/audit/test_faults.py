@@ -43,13 +43,13 @@ class KnownScales:
         unit: Tensor = direction / direction.norm()
         return unit
 
-    def effects(self, margin: Any, _name: str) -> Callable[[Tensor], NDArray[np.float64]]:
+    def weigh(self, margin: Any, _name: str) -> Callable[[Tensor], NDArray[np.float64]]:
         signs = np.array([-1.0 if s.id in self.backward else 1.0 for s in margin.samples])
         jitter = 1 + 0.01 * np.arange(len(signs))
         return lambda vector: float(vector @ GRADIENT) * signs * jitter
 
     def meter(self, margin: Any, name: str) -> Meter:
-        effects = self.effects(margin, name)
+        effects = self.weigh(margin, name)
         gradient = GRADIENT * float(effects(GRADIENT).mean())
         return Meter(effects, lambda _: gradient)
 

@@ -55,12 +55,12 @@ QUESTIONS = (ask("What now?"), ask("Agree?"))
 @pytest.fixture
 def bench(tiny_model: LanguageModel, tmp_path: Path) -> Bench:
     return Bench(
-        tiny_model,
+        Journal(tmp_path / "journal", {}),
         POINT,
         Damage(tiny_model, POINT, TEXTS[:1]),
         BUDGET,
+        tiny_model,
         train_classifier(SAMPLES, tiny_model),
-        Journal(tmp_path / "journal", {}),
         max_new_tokens=4,
     )
 
@@ -188,7 +188,7 @@ def test_what_was_measured_is_not_measured_again(
     def fail(*_: object, **__: object) -> None:
         raise AssertionError("measured again")
 
-    monkeypatch.setattr("trimtab.selector.bench.calibrate", fail)
+    monkeypatch.setattr("trimtab.selector.scales.calibrate", fail)
     monkeypatch.setattr("trimtab.selector.bench.generate", fail)
     monkeypatch.setattr("trimtab.selector.bench.reply_nats", fail)
     monkeypatch.setattr(Margin, "effects", fail)

@@ -60,7 +60,7 @@ def held_out(tiny_model: LanguageModel) -> HeldOut:
 def bench(tiny_model: LanguageModel, held_out: HeldOut, tmp_path: Path) -> Bench:
     classifier = train_classifier(SAMPLES, tiny_model)
     journal = Journal(tmp_path / "journal", {})
-    return Bench(tiny_model, POINT, held_out.damage, 0.1, classifier, journal)
+    return Bench(journal, POINT, held_out.damage, 0.1, tiny_model, classifier)
 
 
 class Contrary:
@@ -94,7 +94,7 @@ def test_a_language_models_prompts_and_answers_are_in_the_table(
     endpoint = Endpoint("stub", stub_endpoint.url)
     judge = llm_judge(endpoint, "refusal", SAMPLES, SAMPLES, bench.journal.once)
     asking = Bench(
-        bench.model, POINT, bench.damage, 0.1, bench.classifier, bench.journal, asked=judge
+        bench.journal, POINT, bench.damage, 0.1, bench.model, bench.classifier, asked=judge
     )
     outcomes = {"minimal": outcome((SORRY, SURE + " (odd)", ""))}
     asking.judge.shows(QUESTIONS, outcomes["minimal"].replies)

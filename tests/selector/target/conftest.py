@@ -47,12 +47,12 @@ def ground(tiny_model: LanguageModel, tmp_path: Path) -> Ground:
     tune = tuple(pair(i, word) for i, word in enumerate(WORDS))
     others = tuple(pair(i + 10, f"{word} {word}") for i, word in enumerate(WORDS))
     bench = Bench(
-        tiny_model,
+        Journal(tmp_path / "journal", {}),
         POINT,
         Damage(tiny_model, POINT, max_texts=2),
         0.1,
+        tiny_model,
         train_classifier(others, tiny_model),
-        Journal(tmp_path / "journal", {}),
         max_new_tokens=6,
     )
     return Ground(bench, DENSE, tune, tuple(sample.messages for sample in tune), others)

@@ -198,7 +198,7 @@ def _mean_without(rows: Tensor, dropped: Tensor) -> Tensor:
 
 def _effects_of(scales: Scales, margin: Margin, name: str) -> Callable[[Tensor], Floats]:
     """Return every pair's effect at equal damage; none of a vector that nothing brings there."""
-    measure = scales.effects(margin, name)
+    measure = scales.weigh(margin, name)
 
     def effects(direction: Tensor) -> Floats:
         try:
@@ -210,7 +210,7 @@ def _effects_of(scales: Scales, margin: Margin, name: str) -> Callable[[Tensor],
 
 
 def _slopes_of(scales: Scales, margin: Margin, name: str) -> Callable[[Tensor], Floats]:
-    measure = scales.effects(margin, name)
+    measure = scales.weigh(margin, name)
 
     def slopes(direction: Tensor) -> Floats:
         return antisteering.slopes(measure, scales.at_budget(direction))

@@ -136,12 +136,12 @@ def measure_effects(
     """
     judged_by = [*material.select, *material.tune]
     bench = Bench(
-        model,
+        journal,
         vector.hook_point,
         Damage(model, vector.hook_point, max_texts=SEARCH_TEXTS),
         budget,
+        model,
         train_classifier(judged_by, model),
-        journal,
         positions=vector.positions,
         chat=chat,
         system=system,

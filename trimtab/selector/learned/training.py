@@ -74,7 +74,7 @@ def measure_training(
     full = compose(parts, Choice(tuple(range(parts.n_samples))))
     meter = scales.meter(make_margin(material.tune), f"{behavior} tune")
     found = usefulness(parts.residual, meter.gradient(scales.at_budget(full))).double().numpy()
-    weigh = scales.effects(make_margin(material.report), f"{behavior} report")
+    weigh = scales.weigh(make_margin(material.report), f"{behavior} report")
     return Measured(
         Training(parts, tuple(sample.group for sample in material.select), found),
         lambda direction: weigh(scales.at_budget(direction)),
