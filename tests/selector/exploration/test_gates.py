@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from trimtab.selector.exploration.gates import PENALTIES, ROUNDS, GatePoint, gate_path
+from trimtab.selector.exploration.gates import PENALTIES, GatePoint, gate_path
 from trimtab.selector.parts import Choice, Parts, compose
 
 NewParts = Callable[..., Parts]
@@ -80,7 +80,7 @@ def test_what_is_shut_stays_shut_and_every_size_is_measured_at_the_asked_length(
 def test_the_cost_is_the_gradients_that_were_asked_for(parts: Parts) -> None:
     model = Model()
     path(parts, model)
-    assert len(model.added) == ROUNDS * len(PENALTIES)
+    assert len(model.added) == len(PENALTIES)
     assert model.strengths == len(PENALTIES)
 
 
@@ -88,7 +88,7 @@ def test_a_point_is_found_before_the_next_one_is_paid_for(parts: Parts) -> None:
     model = Model()
     points = gate_path(parts, ALL, model.gradient, model.strength, seed=0)
     next(points)
-    assert len(model.added) == ROUNDS
+    assert len(model.added) == 1
 
 
 def test_gates_follow_their_seed(parts: Parts) -> None:

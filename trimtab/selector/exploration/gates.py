@@ -8,10 +8,10 @@ https://arxiv.org/abs/1712.01312. With gates z of samples and y of features:
 
 1. The vector of the settled gates is brought to the length at which it did the damage budget, and
    the gradient of the effect is taken there: one pass of the model, forward and back.
-2. A few steps of Adam turn the vector of gates drawn at random towards that gradient, less a
-   penalty on the logarithm of the expected number of open gates of each kind: leaving out half of
-   the samples is worth as much as leaving out half of the features.
-3. After a few such rounds what is shut stays shut, and the penalty grows: sizes are nested.
+2. Steps of Adam turn the vector of gates drawn at random towards that gradient, less a penalty on
+   the logarithm of the expected number of open gates of each kind: leaving out half of the samples
+   is worth as much as leaving out half of the features.
+3. What is shut stays shut, and the penalty grows: sizes are nested.
 
 Features have no sizes of their own here: with free sizes any few samples make nearly any vector,
 and gates of samples learn nothing.
@@ -27,8 +27,7 @@ from torch import Tensor
 from trimtab.selector.parts import Choice, Parts
 
 PENALTIES = (0.05, 0.1, 0.2, 0.3, 0.45, 0.7, 1.0)  # of cosine to the gradient, an e-fold of parts
-ROUNDS = 4  # gradients a penalty
-STEPS = 50  # of Adam a gradient
+STEPS = 200  # of Adam a penalty
 RATE = 0.1
 BETA, LOW, HIGH = 2 / 3, -0.1, 1.1  # of the hard-concrete distribution, as in the paper
 SHIFT = BETA * math.log(-LOW / HIGH)  # a gate is open with probability sigmoid(logit - SHIFT)
@@ -42,7 +41,7 @@ class GatePoint:
     Attributes:
         penalty: of an e-fold of parts.
         choice: the open samples and features.
-        gradient: `(d_model,)` that they were trained towards last.
+        gradient: `(d_model,)` that they were trained towards.
     """
 
     penalty: float
@@ -80,20 +79,15 @@ def gate_path(
     for penalty in PENALTIES:
         optimiser = torch.optim.Adam(gates.logits, lr=RATE)
         length = strength(gates.vector(None).detach())
-        towards = None
-        for _ in range(ROUNDS):
-            settled = _unit(gates.vector(None).detach())
-            found = gradient(length * settled)
-            towards = found if towards is None else (towards + found) / 2
-            unit = float(towards.norm()) if unit is None else unit
-            for _ in range(STEPS):
-                optimiser.zero_grad()
-                gain = _unit(gates.vector(generator)) @ (towards / max(unit, 1e-12))
-                loss: Tensor = penalty * gates.log_expected() - gain
-                loss.backward()  # type: ignore[no-untyped-call]
-                optimiser.step()
+        towards = gradient(length * _unit(gates.vector(None).detach()))
+        unit = float(towards.norm()) if unit is None else unit
+        for _ in range(STEPS):
+            optimiser.zero_grad()
+            gain = _unit(gates.vector(generator)) @ (towards / max(unit, 1e-12))
+            loss: Tensor = penalty * gates.log_expected() - gain
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
         gates = gates.shut()
-        assert towards is not None
         yield GatePoint(penalty, gates.choice(), towards)
 
 
