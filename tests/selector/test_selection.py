@@ -20,6 +20,7 @@ from trimtab.model.hook_points import HookPoint
 from trimtab.model.language_model import LanguageModel
 from trimtab.model.sae import SAE
 from trimtab.pairs import Message, Sample
+from trimtab.selector.exploration.surface import FAITHFUL
 from trimtab.selector.exported.export import export_selection
 from trimtab.selector.exported.folder import CARD, STRONGEST_FILE, read_card, sha256, tables
 from trimtab.selector.exported.verify import problems, receipt_error
@@ -352,7 +353,7 @@ def test_the_tables_can_be_queried(exported: Path) -> None:
 
 def test_every_method_gives_points_of_one_surface(exported: Path) -> None:
     points = pl.read_parquet(exported / "pareto.parquet")
-    methods = {"pruning", "joint pruning", "pursuit", "gates", "random"}
+    methods = {"pruning", "joint pruning", "pursuit", "gates", "random", *FAITHFUL}
     assert methods <= set(points["method"]) <= methods | {"search"}
     assert {"samples", "features", "effect", "behavior_rate", "front"} <= set(points.columns)
     assert not points.filter(method="random")["front"].any()

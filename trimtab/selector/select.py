@@ -239,7 +239,7 @@ def select(
         material,
         pooling,
         chosen,
-        target.gradient,
+        dense if chosen.method == "decomposition" else target.gradient,
         draws=settings.draws,
         seed=settings.seed,
         say=say,

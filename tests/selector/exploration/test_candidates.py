@@ -9,8 +9,12 @@ from torch import Tensor
 from trimtab.errors import VectorError
 from trimtab.selector.exploration.candidates import (
     CURVE_FLOOR,
+    DECOMPOSED,
+    DECOMPOSED_ON,
     RANDOM_DRAWS,
     RANDOM_SIZES,
+    decomposed_candidates,
+    few_samples_candidates,
     gate_candidates,
     joint_candidates,
     matched_candidates,
@@ -22,13 +26,17 @@ from trimtab.selector.exploration.candidates import (
     smallest_that_holds,
 )
 from trimtab.selector.exploration.objective import Objective
+from trimtab.selector.exploration.pruning import CurvePoint
 from trimtab.selector.exploration.surface import Candidate
 from trimtab.selector.parts import Parts, compose
 
 GRADIENT = torch.randn(12, generator=torch.Generator().manual_seed(9))
 EVERYONE = tuple(range(30))
 
-METHODS = ("joint pruning", "pursuit", "gates", "random")
+METHODS = ("joint pruning", "pursuit", "gates", "random", "few samples", "decomposition")
+
+
+CURVE = tuple(CurvePoint(EVERYONE[:n], 1.0, 1.0) for n in (30, 12, 5, 2, 1))
 
 
 def fit(vector: Tensor) -> float:
@@ -47,6 +55,10 @@ def at_full_effect(name: str, objective: Objective, dense: float = 1.0) -> list[
         return pursued_candidates(objective, "mean", dense)
     if name == "gates":
         return gate_candidates(objective, "mean", dense, seed=0)
+    if name == "few samples":
+        return few_samples_candidates(objective, "mean", CURVE)
+    if name == "decomposition":
+        return decomposed_candidates(objective, "mean", CURVE)
     return random_candidates(objective, "mean", seed=0)
 
 
@@ -62,7 +74,7 @@ def dense_effect(objective: Objective) -> float:
 def test_a_method_gives_points_that_are_measured_as_they_are(parts: Parts, name: str) -> None:
     asked = objective(parts)
     found = run(name, asked)
-    assert len(found) > 3
+    assert len(found) > 1
     for c in found:
         assert c.effect == fit(compose(parts, c.choice))
         assert c.method == name
@@ -70,6 +82,31 @@ def test_a_method_gives_points_that_are_measured_as_they_are(parts: Parts, name:
         assert str(c.size[1]) in c.origin
     assert asked.cost[found[0].method].effects == len(found)
     assert (asked.cost[found[0].method].gradients > 0) == (name == "gates")
+
+
+def test_few_samples_keep_every_feature_that_they_have(parts: Parts) -> None:
+    assert parts.features is not None
+    found = run("few samples", objective(parts))
+    assert [c.size[0] for c in found] == [2, 5]  # of the curve's sizes, at 2, 3 and 6 at most
+    for c in found:
+        missing = set(range(parts.features.shape[1])) - set(c.choice.features or ())
+        assert not parts.features[list(c.choice.samples)][:, sorted(missing)].any()
+
+
+def test_a_decomposition_is_nearer_to_the_dense_vector_with_every_feature(parts: Parts) -> None:
+    dense = parts.residual.mean(0)
+    found = run("decomposition", objective(parts))
+    for samples in {c.choice.samples for c in found}:
+        own = [c for c in found if c.choice.samples == samples]
+        near = [float(torch.cosine_similarity(compose(parts, c.choice), dense, dim=0)) for c in own]
+        assert near == sorted(near)
+        assert len(samples) <= max(DECOMPOSED_ON) * parts.n_samples
+    assert max(c.size[1] for c in found) <= max(DECOMPOSED)
+
+
+def test_without_features_nothing_is_taken_apart(dense_parts: Parts) -> None:
+    for name in ("few samples", "decomposition"):
+        assert run(name, objective(dense_parts)) == []
 
 
 @pytest.mark.parametrize("name", ["joint pruning", "gates", "random"])

@@ -19,7 +19,7 @@ from trimtab.selector.exploration.finalists import (
     choose,
     prompts_to_judge,
 )
-from trimtab.selector.exploration.surface import Candidate, Method
+from trimtab.selector.exploration.surface import FAITHFUL, Candidate, Method
 from trimtab.selector.parts import Choice, Parts
 
 SIZE = 8
@@ -153,6 +153,14 @@ def test_where_nothing_can_be_judged_the_effect_decides(can_judge: bool) -> None
     assert verdict.strongest.size[0] == SIZE
     assert (verdict.n_prompts, verdict.rates) == (0, {})
     assert all(row["behavior_rate"] is None for row in verdict.rows)
+
+
+@pytest.mark.parametrize("method", FAITHFUL)
+def test_what_is_near_the_dense_vector_is_judged_whatever_the_target_says(method: Method) -> None:
+    near = candidate(3, 0.1, method)
+    won = [candidate(1, 1.2), candidate(2, 1.3), candidate(4, 1.4)]
+    verdict = chosen(bench({1: 0.3, 2: 0.3, 3: 0.9, 4: 0.3}, 0.9, 0.1), *won, near)
+    assert verdict.chosen == near
 
 
 def test_a_random_choice_is_never_taken() -> None:

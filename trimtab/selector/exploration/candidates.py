@@ -12,11 +12,14 @@ from trimtab.selector.exploration.objective import Objective
 from trimtab.selector.exploration.pruning import CurvePoint, prune, prune_jointly, sizes_down_from
 from trimtab.selector.exploration.search import choose_features
 from trimtab.selector.exploration.surface import Candidate, Method
-from trimtab.selector.parts import Choice, Parts
+from trimtab.selector.parts import Choice, Parts, compose
 from trimtab.selector.rankers import FEATURE_RANKERS, Evidence
 from trimtab.selector.rankers.pursuit import MAX_FEATURES, matched, usable
 
 MATCHED_FEATURES = (40, 20, 12, 6)  # sizes at which features are matched on the pruned samples
+FEW_SAMPLES = (0.05, 0.1, 0.2)  # shares of the samples that are tried with every feature
+DECOMPOSED = (8, 20, 64)  # features that the dense vector is written as
+DECOMPOSED_ON = (0.05, 0.2)  # shares of the samples that give them
 MAX_PRUNED_FEATURES = 256  # pruning of features alone starts at no more than these
 CURVE_FLOOR = 0.5  # pruning goes on to this share of the full effect, so that curves show the fall
 RANDOM_SIZES = ((0.05, 5), (0.05, 20), (0.2, 20))  # share of samples and number of features
@@ -96,6 +99,44 @@ def pruned_candidates(
         )
         for p in feature_curve
     ]
+
+
+def few_samples_candidates(
+    objective: Objective, pooling: str, sample_curve: Sequence[CurvePoint]
+) -> list[Candidate]:
+    """Return candidates of few samples, by the pruning curve, with every feature that they have."""
+    parts = objective.pools[pooling]
+    if parts.features is None:
+        return []
+    choices: dict[Choice, None] = {}
+    for samples in _few(sample_curve, FEW_SAMPLES, parts):
+        features = parts.features[list(samples)].abs().sum(0).nonzero().flatten().tolist()
+        if features:
+            choices[Choice(samples, tuple(features))] = None
+    return _measured(objective, "few samples", pooling, choices, "every feature")
+
+
+def decomposed_candidates(
+    objective: Objective, pooling: str, sample_curve: Sequence[CurvePoint]
+) -> list[Candidate]:
+    """Return candidates of few features, on few samples, that come nearest to the dense vector.
+
+    Features that follow a surrogate's gradient may win the surrogate without the behaviour. These
+    are matched to the vector whose behaviour is known.
+    """
+    parts = objective.pools[pooling]
+    if parts.features is None:
+        return []
+    dense = compose(parts, Choice(_all(parts)))
+    choices = {
+        choose_features(
+            parts, samples, dense, ranker="pursuit", count=count, coefficients="matched"
+        ): None
+        for samples in _few(sample_curve, DECOMPOSED_ON, parts)
+        for count in DECOMPOSED
+    }
+    found = (choice for choice in choices if choice is not None)
+    return _measured(objective, "decomposition", pooling, found, "dense vector as features")
 
 
 def matched_candidates(
@@ -234,6 +275,18 @@ def _measured(
             origin = f"{how}: {len(choice.samples)} samples{kept}"
             found.append(objective.candidate(method, pooling, choice, origin))
     return found
+
+
+def _few(
+    sample_curve: Sequence[CurvePoint], shares: Iterable[float], parts: Parts
+) -> list[tuple[int, ...]]:
+    """Return what the pruning curve keeps at shares of the samples: at most that, one at least."""
+    found = []
+    for share in shares:
+        most = max(1, round(share * parts.n_samples))
+        kept = [p.kept for p in sample_curve if len(p.kept) <= most]
+        found.append(max(kept, key=len) if kept else min((p.kept for p in sample_curve), key=len))
+    return list(dict.fromkeys(found))
 
 
 def _all(parts: Parts) -> tuple[int, ...]:

@@ -19,7 +19,7 @@ from trimtab.selector.exploration.candidates import smallest_that_holds
 from trimtab.selector.exploration.objective import Cost, Objective
 from trimtab.selector.exploration.pruning import CurvePoint
 from trimtab.selector.exploration.search import search
-from trimtab.selector.exploration.surface import Candidate, Method, pareto
+from trimtab.selector.exploration.surface import FAITHFUL, Candidate, Method, pareto
 from trimtab.selector.exploration.survey import survey
 from trimtab.selector.parts import Choice, Parts, compose
 from trimtab.selector.target import Target, checkpoint
@@ -92,10 +92,12 @@ def explore(
     def again(earlier: Sequence[Candidate]) -> tuple[Candidate, ...]:
         """Return the front of what was found for an earlier target, measured on the present one.
 
-        Random choices, which the front is held against, are measured with it.
+        Random choices, which the front is held against, and what is near the dense vector, which is
+        judged whatever the target says, are measured with it.
         """
-        random = [c for c in earlier if c.method == "random"]
-        kept = [*pareto([c for c in earlier if c.method != "random"]), *random]
+        front = pareto([c for c in earlier if c.method != "random"])
+        beside = [c for c in earlier if c.method in ("random", *FAITHFUL)]
+        kept = list(dict.fromkeys([*front, *beside]))
         found = []
         for done, candidate in enumerate(kept):
             say("measuring the best so far on the new target", done, len(kept))

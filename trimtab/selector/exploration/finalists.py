@@ -24,7 +24,7 @@ from torch import Tensor
 from trimtab.errors import SelectionError
 from trimtab.pairs import Sample
 from trimtab.selector.bench import Bench, Conversations
-from trimtab.selector.exploration.surface import Candidate, pareto
+from trimtab.selector.exploration.surface import FAITHFUL, Candidate, pareto
 from trimtab.selector.intervals import resampled_means
 from trimtab.selector.material import Conversation, distinct
 from trimtab.selector.parts import Parts, compose
@@ -122,10 +122,10 @@ def prompts_to_judge(
 def _finalists(
     candidates: Sequence[Candidate], dense_effect: float, tolerance: float
 ) -> tuple[list[Candidate], list[Candidate]]:
-    """Return points of the front to judge, the strongest last, and those that keep the effect.
+    """Return points to judge, the strongest last, and those of the front that keep the effect.
 
-    The smallest few keep the dense vector's effect on the target; the strongest few have the
-    largest.
+    The smallest few of the front keep the dense vector's effect on the target; the strongest few
+    have the largest. Beside them stand those near the dense vector, which no target chose.
     """
     front = pareto([c for c in candidates if c.method != "random"])
     if not front:
@@ -133,7 +133,8 @@ def _finalists(
     strongest = sorted(front, key=lambda c: c.effect)
     keeping = [c for c in front if dense_effect > 0 and c.effect >= tolerance * dense_effect]
     keeping.sort(key=_smallest_first)
-    return list(dict.fromkeys(keeping[:SMALLEST] + strongest[-STRONGEST:])), keeping
+    near = [c for c in candidates if c.method in FAITHFUL]
+    return list(dict.fromkeys(keeping[:SMALLEST] + near + strongest[-STRONGEST:])), keeping
 
 
 def _weighed(

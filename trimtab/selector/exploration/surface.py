@@ -7,7 +7,18 @@ from typing import Any, Literal
 
 from trimtab.selector.parts import Choice
 
-Method = Literal["pruning", "joint pruning", "pursuit", "gates", "search", "random"]
+Method = Literal[
+    "pruning",
+    "few samples",
+    "decomposition",
+    "joint pruning",
+    "pursuit",
+    "gates",
+    "search",
+    "random",
+]
+FAITHFUL: tuple[Method, ...] = ("few samples", "decomposition")
+"""Methods that stay near the dense vector, whatever the target says."""
 
 
 @dataclass(frozen=True)

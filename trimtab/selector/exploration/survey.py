@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from trimtab.selector.exploration.candidates import (
+    decomposed_candidates,
+    few_samples_candidates,
     gate_candidates,
     joint_candidates,
     matched_candidates,
@@ -55,6 +57,9 @@ def survey(
     if objective.pools[pooling].features is not None:
         say("pruning features", 0, 0)
         feature_curve = prune_features(objective, pooling, dense_effect, kept)
+        say("taking the dense vector apart", 0, 0)
+        candidates += few_samples_candidates(objective, pooling, sample_curve)
+        candidates += decomposed_candidates(objective, pooling, sample_curve)
         say("pursuing the gradient", 0, 0)
         candidates += matched_candidates(objective, pooling, kept)
         candidates += pursued_candidates(objective, pooling, dense_effect)

@@ -18,7 +18,7 @@ MOST_DRAWN = 10  # times as many random features as were chosen, of which the ma
 
 
 def control_vectors(
-    full: Parts, parts: Parts, choice: Choice, gradient: Tensor, *, draws: int, seed: int
+    full: Parts, parts: Parts, choice: Choice, towards: Tensor, *, draws: int, seed: int
 ) -> dict[str, list[Tensor]]:
     """Return the control vectors by name, `(d_model,)` each; random ones come in several draws.
 
@@ -36,13 +36,13 @@ def control_vectors(
     - `random_dictionary`: the chosen samples, as many directions that the pursuit takes from as
       many random ones as the SAE has features: what the SAE's directions add.
 
-    Coefficients are matched to the gradient where the chosen ones are.
+    Coefficients are matched where the chosen ones are, to the same direction.
 
     Args:
         full: parts at the run's own pooling, which the whole vectors are made of.
         parts: parts at the chosen pooling.
         choice: what was chosen of `parts`.
-        gradient: `(d_model,)` of the target.
+        towards: `(d_model,)` that coefficients are matched to.
         draws: of every random control.
         seed: of all draws.
     """
@@ -62,17 +62,17 @@ def control_vectors(
     kept = len(choice.features)
 
     def fitted(of: Parts, some: Choice) -> Tensor:
-        return compose(of, some if choice.coefficients is None else matched(of, some, gradient))
+        return compose(of, some if choice.coefficients is None else matched(of, some, towards))
 
     def drawn(order: tuple[int, ...]) -> Choice:
         """Return the first of these features that make as many as were chosen."""
         some = Choice(choice.samples, order[:kept])
         if choice.coefficients is None:
             return some
-        count, found = kept, matched(parts, some, gradient)
+        count, found = kept, matched(parts, some, towards)
         while len(found.features or ()) < kept and count < min(len(order), MOST_DRAWN * kept):
             count += kept - len(found.features or ())
-            found = matched(parts, Choice(choice.samples, order[:count]), gradient)
+            found = matched(parts, Choice(choice.samples, order[:count]), towards)
         return found
 
     fired = torch.nonzero(parts.features[list(choice.samples)].mean(0)).flatten()
@@ -89,7 +89,7 @@ def control_vectors(
         taken = choose_features(
             dictionary,
             choice.samples,
-            gradient,
+            towards,
             ranker="pursuit",
             count=kept,
             coefficients="mean" if choice.coefficients is None else "matched",

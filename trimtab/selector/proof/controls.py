@@ -25,7 +25,7 @@ def measure_controls(
     material: Material,
     pooling: str,
     chosen: Candidate,
-    gradient: Tensor,
+    towards: Tensor,
     *,
     draws: int,
     seed: int,
@@ -41,7 +41,7 @@ def measure_controls(
         material: what the run works on.
         pooling: the run's own, which whole vectors are made of.
         chosen: what the controls are as large as.
-        gradient: `(d_model,)` of the target.
+        towards: `(d_model,)` that coefficients were matched to.
         draws: of every random control.
         seed: of all draws.
         say: told (stage, steps done, steps in all).
@@ -52,7 +52,7 @@ def measure_controls(
         material.pools[pooling],
         material.pools[chosen.pooling],
         chosen.choice,
-        gradient,
+        towards,
         draws=draws,
         seed=seed,
     )

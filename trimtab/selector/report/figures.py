@@ -62,6 +62,8 @@ FEW_DECADES = 2.2  # spans of less get ticks at 1, 2 and 5, others at powers of 
 MARKERS = {
     "pruning": "o",
     "joint pruning": "s",
+    "few samples": "p",
+    "decomposition": "P",
     "pursuit": "^",
     "gates": "D",
     "search": "v",
