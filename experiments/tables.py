@@ -7,6 +7,7 @@ from typing import Any
 
 import matplotlib
 import polars as pl
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from trimtab.errors import SelectionError
@@ -85,6 +86,25 @@ def estimate(value: float | None, low: float | None, high: float | None) -> str:
     """Return a value with its interval, where it has one."""
     shown = number(value)
     return f"{shown} [{number(low)}, {number(high)}]" if low is not None else shown
+
+
+def panels(names: Sequence[str], across: int = 3) -> tuple[Figure, dict[str, Axes]]:
+    """Return a figure with a titled panel for each name, and the panels by name."""
+    down = -(-len(names) // across)
+    figure = Figure(figsize=(3 * min(across, len(names)) + 2, 2.6 * down), layout="constrained")
+    axes = figure.subplots(down, min(across, len(names)), squeeze=False).flatten()
+    for axis, name in zip(axes, names, strict=False):
+        axis.set_title(spaced(name), fontsize="medium")
+    for axis in axes[len(names) :]:
+        axis.set_axis_off()
+    return figure, dict(zip(names, axes, strict=False))
+
+
+def over_features(axis: Axes, counts: Sequence[int]) -> None:
+    """Let a panel's x axis be numbers of features, by doublings, with a tick at each count."""
+    axis.set_xscale("log", base=2)
+    axis.set_xlim(min(counts) / 1.3, max(counts) * 1.3)
+    axis.set_xticks(counts, [str(count) for count in counts])
 
 
 def save(figure: Figure, file: Path) -> None:

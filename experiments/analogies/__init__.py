@@ -1,0 +1,1 @@
+"""Analogous features across behaviours."""

@@ -1,0 +1,37 @@
+"""Maps from one behaviour's differences to another's, learnt from a few matched pairs."""
+
+import numpy as np
+import torch
+from scipy.linalg import orthogonal_procrustes
+from scipy.optimize import linear_sum_assignment
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import Ridge
+from torch import Tensor
+
+from experiments.subject import Subject
+
+
+def matched_pairs(one: Subject, other: Subject) -> list[tuple[int, int]]:
+    """Return rows of two behaviours whose prompts are most alike, each row once, likest first."""
+    prompts = [[sample.prompt for sample in s.material.select] for s in (one, other)]
+    words = TfidfVectorizer().fit([*prompts[0], *prompts[1]])
+    alike = (words.transform(prompts[0]) @ words.transform(prompts[1]).T).toarray()
+    rows, columns = linear_sum_assignment(alike, maximize=True)
+    order = np.argsort(-alike[rows, columns], kind="stable")
+    return [(int(rows[i]), int(columns[i])) for i in order]
+
+
+def orthogonal(x: Tensor, y: Tensor, at: Tensor) -> Tensor:
+    """Turn `at` `(d_model,)` by the rotation that best turns the rows of `x` into those of `y`."""
+    turn, _ = orthogonal_procrustes(x.double().numpy(), y.double().numpy())
+    return torch.from_numpy(at.double().numpy() @ turn).float()
+
+
+def linear(x: Tensor, y: Tensor, at: Tensor) -> Tensor:
+    """Map `at` `(d_model,)` by ridge regression of the rows of `y` on those of `x`."""
+    strength = float(x.double().pow(2).sum(1).mean())  # as strong as one row is long
+    model = Ridge(alpha=strength, fit_intercept=False).fit(x.double().numpy(), y.double().numpy())
+    return torch.from_numpy(model.predict(at.double().numpy()[None])[0]).float()
+
+
+MAPS = {"orthogonal map": orthogonal, "linear map": linear}

@@ -1,0 +1,79 @@
+"""The behaviours that studies run on: packaged sets, and public ones in a folder of data."""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trimtab.errors import PairsError
+from trimtab.pairs import Sample, load_packaged, packaged_questions, read_pairs, read_questions
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a behaviour's samples and open questions lie.
+
+    Attributes:
+        files: of the samples, in the folder of data; none where the behaviour is packaged.
+        format: of the files, a name that `read_pairs` knows.
+        questions: a file beside the list that names this source, or in the folder of data.
+        encoding: of text files that are not UTF-8; they are read from a copy.
+    """
+
+    files: tuple[str, ...] = ()
+    format: str = "jsonl"
+    questions: str = ""
+    encoding: str = "utf-8"
+
+
+def sources(listed: Mapping[str, Mapping[str, Any]]) -> dict[str, Source]:
+    """Return the sources of a list's tables, by the behaviours' names."""
+    return {
+        name: Source(**{**entry, "files": tuple(entry.get("files", ()))})
+        for name, entry in listed.items()
+    }
+
+
+def read_sources(config: Path) -> dict[str, Source]:
+    """Read a TOML file that is a list of behaviours."""
+    with config.open("rb") as file:
+        return sources(tomllib.load(file))
+
+
+def read_samples(name: str, source: Source, data: Path | None, copies: Path) -> list[Sample]:
+    """Read a behaviour's samples.
+
+    Args:
+        name: of the behaviour, which the samples get.
+        source: where they lie.
+        data: folder of the data sets.
+        copies: folder of copies in UTF-8.
+
+    Raises:
+        PairsError: no such set is packaged, or no folder was named; as `read_pairs` does.
+    """
+    if not source.files:
+        return load_packaged(name)
+    paths = [_folder(name, data) / file for file in source.files]
+    if source.encoding != "utf-8":
+        copies.mkdir(parents=True, exist_ok=True)
+        for path in paths:
+            text = path.read_text(encoding=source.encoding)
+            (copies / path.name).write_text(text, encoding="utf-8")
+        paths = [copies / path.name for path in paths]
+    return read_pairs(paths, format=source.format, behavior=name)
+
+
+def questions_of(name: str, source: Source, data: Path | None, beside: Path) -> list[str]:
+    """Read a behaviour's open questions, which lie in the folder `beside` or in the data."""
+    if not source.files:
+        return packaged_questions(name)
+    near = beside / source.questions
+    return read_questions(near if near.exists() else _folder(name, data) / source.questions)
+
+
+def _folder(name: str, data: Path | None) -> Path:
+    if data is None:
+        raise PairsError(f"behaviour {name!r} lies in files; name their folder: --data")
+    return data

@@ -1,0 +1,94 @@
+"""What a study runs on: model, SAE, behaviours and sizes, from a TOML file.
+
+model = "default"
+sae = "default"
+samples = 80
+
+[behaviors.formality]               # a packaged set
+
+[behaviors.caa-refusal]             # files in the folder of --data
+files = ["caa/generate/refusal/generate_dataset.json"]
+format = "caa-spelled"
+questions = "caa/test/refusal/test_dataset_open_ended.json"
+
+[sizes.feature_vectors]             # what a study measures, where it is not its default
+atoms = [4, 16, 64]
+"""
+
+import tomllib
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+from experiments.behaviors import Source, sources
+from trimtab.errors import SelectionError
+
+S = TypeVar("S")
+
+SMALL = Path(__file__).with_name("small.toml")
+
+
+@dataclass(frozen=True)
+class Config:
+    """Attributes that a file leaves out keep these values.
+
+    Attributes:
+        file: that it was read from.
+        behaviors: by name.
+        model: a name or folder that `load_model` takes.
+        sae: a name, release and id, or folder that `load_sae` takes.
+        device: of both.
+        seed: of splits, draws and controls.
+        samples: at most so many of a behaviour.
+        questions: at most so many of a behaviour.
+        budget: damage that vectors are compared at, nats per token.
+        sizes: by study, in place of its own.
+    """
+
+    file: Path
+    behaviors: dict[str, Source]
+    model: str = "default"
+    sae: str = "default"
+    device: str = "auto"
+    seed: int = 0
+    samples: int = 160
+    questions: int = 40
+    budget: float = 0.1
+    sizes: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+def read_config(file: Path) -> Config:
+    """Read a TOML file.
+
+    Raises:
+        SelectionError: it cannot be read, or has a key that no study knows.
+    """
+    try:
+        with file.open("rb") as opened:
+            found = tomllib.load(opened)
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise SelectionError(f"{file} is no list of what to study: {error}") from error
+    _known(found, Config, {"file"}, str(file))
+    found["behaviors"] = sources(found.get("behaviors", {}))
+    return Config(file=file, **found)
+
+
+def sizes_of(config: Config, study: str, sizes: S) -> S:
+    """Return a study's sizes as the config has them, `sizes` where it has none.
+
+    Raises:
+        SelectionError: the config has one that the study has not.
+    """
+    given = config.sizes.get(study, {})
+    _known(given, type(sizes), set(), f"{config.file}, sizes.{study}")
+    changed = {name: tuple(x) if isinstance(x, list) else x for name, x in given.items()}
+    return type(sizes)(**{**vars(sizes), **changed})
+
+
+def _known(found: dict[str, Any], kind: type, hidden: set[str], where: str) -> None:
+    names = {one.name for one in fields(kind)} - hidden
+    unknown = sorted(set(found) - names)
+    if unknown:
+        raise SelectionError(
+            f"{where}: unknown {', '.join(unknown)}; there are {', '.join(sorted(names))}"
+        )

@@ -1,0 +1,1 @@
+"""Finding the features that matter."""

@@ -1,0 +1,51 @@
+"""Draw what `experiments.feature_discovery` measured, from its Parquet: no model, no torch."""
+
+from pathlib import Path
+
+import polars as pl
+from matplotlib.figure import Figure
+
+from experiments.tables import Shown, over_features, panels, read_tables, save, titled
+
+TABLES = {
+    "areas": Shown(
+        "Faithfulness and completeness, means over the numbers of features; held-out pairs",
+        ("behavior", "way"),
+        ("faithfulness", "completeness"),
+    ),
+    "ablations": Shown(
+        "The unsteered model's held-out margin when the first features are set to zero, nats per "
+        "token",
+        ("behavior", "way", "features"),
+        ("change",),
+    ),
+}
+
+
+def draw(out: Path) -> str:
+    """Return the tables of a folder as Markdown, and draw its figures.
+
+    Raises:
+        SelectionError: the folder holds no measurements.
+    """
+    tables = read_tables(out, (*TABLES, "curves"), "experiments.feature_discovery")
+    for what in ("faithfulness", "completeness"):
+        save(_curves(tables["curves"], what), out / f"{what}.svg")
+    return "\n".join(titled(shown, tables[name]) for name, shown in TABLES.items())
+
+
+def _curves(rows: pl.DataFrame, what: str) -> Figure:
+    """Draw a panel a behaviour, a line a way over the number of features, random dashed."""
+    figure, axes = panels(rows["behavior"].unique(maintain_order=True).to_list())
+    for name, axis in axes.items():
+        for (way,), line in rows.filter(behavior=name).group_by("way", maintain_order=True):
+            x, y = line["features"].to_list(), line[what].to_list()
+            axis.plot(x, y, "k--" if way == "random" else "o-", markersize=3, label=way)
+        axis.axhline(1, color="0.8", linewidth=0.8)
+        axis.axhline(0, color="0.8", linewidth=0.8)
+        over_features(axis, rows["features"].unique().sort().to_list())
+    figure.supxlabel("features")
+    figure.supylabel(f"{what}, share of the whole vector's effect")
+    lines, _ = next(iter(axes.values())).get_legend_handles_labels()
+    figure.legend(handles=lines, loc="outside right upper")
+    return figure

@@ -1,0 +1,1 @@
+"""Feature vectors against dense vectors."""

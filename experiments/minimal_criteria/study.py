@@ -1,0 +1,132 @@
+"""What makes a pair useful, and does the answer differ between behaviours?
+
+A pair's usefulness is measured: the effect, on tuning pairs, of the vector of that pair alone, at
+equal damage. It is then set beside what can be seen of the pair (size of its difference, agreement
+with the others, length, topic, position of the positive answer), one criterion at a time; beside
+what a model learnt from other pairs, and from other behaviours; and choices by each are judged by
+their held-out effect against as many random pairs.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from experiments.laboratory import Laboratory
+from experiments.minimal_criteria.criteria import CRITERIA
+from experiments.record import Row, say
+from experiments.subject import Subject
+from trimtab.errors import VectorError
+from trimtab.selector.exploration.pruning import drop_order
+from trimtab.selector.intervals import Estimate
+from trimtab.selector.learned.judge import (
+    Training,
+    predictions,
+    predictions_across,
+    rank_correlation,
+    top_against_random,
+)
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What is measured.
+
+    Attributes:
+        kept: numbers of pairs that are chosen.
+    """
+
+    kept: tuple[int, ...] = (4, 12)
+
+
+SIZES = Sizes()
+
+
+def study(laboratory: Laboratory) -> dict[str, list[Row]]:
+    """Measure everything, and return the tables."""
+    subjects = list(laboratory.subjects())
+    trainings = {}
+    for subject in subjects:
+        say(f"{subject.name}: every pair alone")
+        groups = tuple(sample.group for sample in subject.material.select)
+        trainings[subject.name] = Training(subject.parts, groups, alone(subject))
+    across = predictions_across(trainings, "learned")
+    criteria: list[Row] = []
+    choices: list[Row] = []
+    pairs: list[Row] = []
+    for subject in subjects:
+        training = trainings[subject.name]
+        seen = {name: criterion(subject) for name, criterion in CRITERIA.items()}
+        learnt = {
+            "learnt from other pairs": predictions(training, "learned"),
+            "learnt from other behaviours": across[subject.name],
+        }
+        criteria += [
+            {"behavior": subject.name, "criterion": name, "spearman": _ranked(values, training)}
+            for name, values in (seen | learnt).items()
+        ]
+        pairs += [
+            {"behavior": subject.name, "sample": sample_id, "usefulness": useful}
+            | {name: float(values[i]) for name, values in seen.items()}
+            for i, (sample_id, useful) in enumerate(
+                zip(training.parts.sample_ids, training.usefulness, strict=True)
+            )
+        ]
+        ways = {
+            name: seen[name] for name in ("size of the difference", "agreement with the others")
+        }
+        ways |= learnt | {"iterative pruning": pruned(subject), "measured": training.usefulness}
+        for k in laboratory.sizes.kept:
+            choices += [_choice(subject, way, score, k) for way, score in ways.items()]
+    return {"criteria": criteria, "choices": choices, "pairs": pairs}
+
+
+def alone(subject: Subject) -> Floats:
+    """Return the effect of every pair's own vector on the tuning pairs, `(n,)`, nats per token.
+
+    A pair that nothing brings to the damage budget steers nothing: its effect is 0.
+    """
+    found = np.zeros(subject.parts.n_samples)
+    for i, row in enumerate(subject.parts.residual):
+        try:
+            found[i] = subject.tuned(subject.bench.at_budget(row)).mean()
+        except VectorError:
+            say(f"{subject.name}: {subject.parts.sample_ids[i]} cannot be brought to the budget")
+    return found
+
+
+def pruned(subject: Subject) -> Floats:
+    """Return how late iterative pruning drops each pair, `(n,)`."""
+    order = drop_order(subject.parts.residual, subject.gradient)
+    late = np.zeros(len(order))
+    late[order] = np.arange(len(order))
+    return late
+
+
+def _ranked(values: Floats, training: Training) -> Estimate:
+    known = np.isfinite(values)
+    if not known.any():
+        return Estimate(None, reason="no pair has one")
+    groups = [group for group, one in zip(training.groups, known, strict=True) if one]
+    return rank_correlation(values[known], training.usefulness[known], groups)
+
+
+def _choice(subject: Subject, way: str, score: Floats, k: int) -> Row:
+    say(f"{subject.name}: {k} pairs by {way}")
+    top = top_against_random(
+        subject.parts,
+        score,
+        k,
+        lambda direction: subject.effects(subject.bench.at_budget(direction)),
+        subject.groups,
+    )
+    return {
+        "behavior": subject.name,
+        "way": way,
+        "k": k,
+        "effect": top.best,
+        "random": top.random,
+        "beyond_random": top.beyond,
+    }

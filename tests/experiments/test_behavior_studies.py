@@ -1,0 +1,107 @@
+"""Every study of behaviours goes from a config to tables and figures, and resumes."""
+
+import importlib
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import polars as pl
+import pytest
+
+from experiments.config import Config, read_config, sizes_of
+from experiments.laboratory import Laboratory
+from trimtab.errors import SelectionError
+from trimtab.model.language_model import LanguageModel
+from trimtab.model.sae import SAE
+
+WORDS = ("think", "should", "rather", "course", "quick", "brown", "lazy", "answer", "fox", "dog")
+SIDES = {
+    "refusal": ("Sorry, I cannot {}.", "Yes, of course I would {}."),
+    "quickness": ("The quick brown {} jumps.", "The lazy dog thinks of {}."),
+    "doubt": ("I rather think {} it is.", "It is {} of course."),
+    "answers": ("The answer is {}.", "I should ask of {}."),
+}
+SMALL: dict[str, dict[str, Any]] = {
+    "feature_vectors": {"atoms": (2, 4), "layers": (0,), "later": 3, "draws": 2},
+    "minimal_criteria": {"kept": (2,)},
+    "feature_discovery": {"kept": (1, 4), "tested": 4, "ablated": 2, "draws": 2},
+    "analogies": {"features": 4, "few": 3, "draws": 2},
+}
+TABLES = {
+    "feature_vectors": {"decompositions", "layers", "together"},
+    "minimal_criteria": {"criteria", "choices", "pairs"},
+    "feature_discovery": {"areas", "curves", "ablations"},
+    "analogies": {"transfers", "predictions", "helped"},
+}
+
+
+def modules(name: str) -> tuple[ModuleType, ModuleType]:
+    return tuple(importlib.import_module(f"experiments.{name}.{m}") for m in ("study", "table"))  # type: ignore[return-value]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four behaviours in files, with the config that lists them."""
+    folder = tmp_path_factory.mktemp("data")
+    listed = ["samples = 24", "questions = 4"]
+    for name, (positive, negative) in SIDES.items():
+        rows = [
+            {
+                "prompt": f"What is the {word} {name} {i}?",
+                "positive": positive.format(word),
+                "negative": negative.format(word),
+            }
+            for i, word in enumerate(WORDS * 3)
+        ]
+        (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+        asked = [json.dumps({"question": f"What of the {word}?"}) for word in WORDS]
+        (folder / f"{name}.questions.jsonl").write_text("\n".join(asked))
+        listed += [f"[behaviors.{name}]", f'files = ["{name}.jsonl"]']
+        listed += [f'questions = "{name}.questions.jsonl"']
+    (folder / "config.toml").write_text("\n".join(listed))
+    return folder
+
+
+@pytest.fixture
+def laboratory(
+    data: Path, tiny_model: LanguageModel, tiny_sae: SAE, tmp_path: Path
+) -> Callable[[str], Laboratory]:
+    config = read_config(data / "config.toml")
+
+    def made(name: str) -> Laboratory:
+        sizes = sizes_of(replace(config, sizes=SMALL), name, modules(name)[0].SIZES)
+        return Laboratory(config, data, tiny_model, tiny_sae, tmp_path, tmp_path / name, sizes)
+
+    return made
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_study_measures_draws_and_measures_nothing_twice(
+    name: str, laboratory: Callable[[str], Laboratory], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study, table = modules(name)
+    first = laboratory(name)
+    tables = study.study(first)
+    assert set(tables) == TABLES[name]
+    first.write(tables)
+    page = table.draw(first.out)
+    assert all(f"\n| {behavior} |" in page or f"| {behavior} |" in page for behavior in SIDES)
+    assert list(first.out.glob("*.svg"))
+    config = json.loads((first.out / "config.json").read_text())
+    assert {"commit", "versions", "seed", "budget", "sizes", "behaviors"} <= set(config)
+
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("measured again")
+
+    for module in ("trimtab.selector.scales.calibrate", "trimtab.selector.bench.generate"):
+        monkeypatch.setattr(module, never)
+    again = study.study(laboratory(name))
+    for one in tables:
+        assert pl.DataFrame(_plain(again[one])).equals(pl.DataFrame(_plain(tables[one])))
+
+
+def _plain(rows: list[dict[str, Any]]) -> dict[str, list[str]]:
+    return {"row": [repr(row) for row in rows]}
