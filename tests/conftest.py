@@ -216,6 +216,7 @@ class StubEndpoint:
     Attributes:
         answer: makes an answer of a prompt, or a status and the body of an error. By default it
             says yes to replies that are sorry.
+        embedding: makes the numbers of a text.
         asked: the bodies of all requests.
         keys: what each request was authorised by.
     """
@@ -224,6 +225,7 @@ class StubEndpoint:
         self.answer: Callable[[str], str | tuple[int, dict[str, Any]]] = lambda prompt: (
             "Yes." if "Sorry" in self.reply(prompt) else "No."
         )
+        self.embedding: Callable[[str], list[float]] = lambda text: [1.0, float(len(text))]
         self.asked: list[dict[str, Any]] = []
         self.keys: list[str | None] = []
 
@@ -253,13 +255,21 @@ class StubEndpoint:
         said: Any = (404, {"message": "no such page"})
         if request.path == "/v1/chat/completions":
             said = self.answer(body["messages"][-1]["content"])
+        elif request.path == "/v1/embeddings":
+            said = [self.embedding(text) for text in body["input"]]
         status, content = said if isinstance(said, tuple) else (200, None)
-        message = {"role": "assistant", "content": said}
-        completion = {
-            "id": "1", "object": "chat.completion", "created": 0, "model": body["model"],
-            "choices": [{"index": 0, "finish_reason": "stop", "message": message}],
-        }  # fmt: skip
-        answer = json.dumps(completion if status == 200 else {"error": content}).encode()
+        if status != 200:
+            found: dict[str, Any] = {"error": content}
+        elif request.path == "/v1/embeddings":
+            rows = [{"object": "embedding", "index": i, "embedding": e} for i, e in enumerate(said)]
+            found = {"object": "list", "model": body["model"], "data": rows[::-1]}
+        else:
+            message = {"role": "assistant", "content": said}
+            found = {
+                "id": "1", "object": "chat.completion", "created": 0, "model": body["model"],
+                "choices": [{"index": 0, "finish_reason": "stop", "message": message}],
+            }  # fmt: skip
+        answer = json.dumps(found).encode()
         request.send_response(status)
         request.send_header("Content-Type", "application/json")
         request.send_header("Content-Length", str(len(answer)))
@@ -270,7 +280,7 @@ class StubEndpoint:
 @pytest.fixture
 def stub_endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[StubEndpoint]:
     """A judge's endpoint that is asked without retries, and no key in the environment."""
-    monkeypatch.setattr("trimtab.steering.judges.endpoint.RETRIES", 0)
+    monkeypatch.setattr("trimtab.model.endpoint.RETRIES", 0)
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     stub = StubEndpoint()
     thread = Thread(target=stub.server.serve_forever, kwargs={"poll_interval": 0.01})

@@ -6,7 +6,7 @@ TrimtabError
 ├── StoreError      a store is missing, damaged, busy or of another fingerprint
 │   └── QueryError  a SQL query is refused or fails
 ├── VectorError     a vector's folder or file cannot be read, or does not fit the model
-├── JudgeError      the endpoint of a judge cannot be reached, or refuses
+├── EndpointError   a language model behind an endpoint cannot be reached, or refuses
 └── SelectionError  there is too little, or nothing, to select from
 """
 
@@ -35,8 +35,8 @@ class VectorError(TrimtabError):
     """A steering vector's folder or file cannot be read, or does not fit the model."""
 
 
-class JudgeError(TrimtabError):
-    """The endpoint of a judge cannot be reached, or refuses."""
+class EndpointError(TrimtabError):
+    """A language model behind an endpoint cannot be reached, or refuses."""
 
 
 class SelectionError(TrimtabError):

@@ -11,9 +11,8 @@ from typing import Any
 import polars as pl
 import pytest
 
-from experiments.config import Config, read_config, sizes_of
+from experiments.config import read_config, sizes_of
 from experiments.laboratory import Laboratory
-from trimtab.errors import SelectionError
 from trimtab.model.language_model import LanguageModel
 from trimtab.model.sae import SAE
 

@@ -29,7 +29,7 @@ from trimtab.selector.run import run
 from trimtab.selector.select import REPORT_TEXTS, Selection, Settings, select
 from trimtab.steering.damage import Damage
 from trimtab.steering.formats.stored import VECTOR_FILE
-from trimtab.steering.judges.endpoint import Endpoint
+from trimtab.steering.judges.llm import JudgeEndpoint
 from trimtab.steering.margin import Margin
 from trimtab.steering.vector import load_vector
 from trimtab.store import Store, build, set_descriptions
@@ -530,7 +530,7 @@ def test_a_language_model_judges_every_reply_and_is_asked_once(
     stub_endpoint.answer = lambda prompt: (
         "Yes." if stub_endpoint.reply(prompt)[:1] in "Sabcdefgh" else "No."
     )
-    endpoint = Endpoint("stub", stub_endpoint.url, "says that it is sorry")
+    endpoint = JudgeEndpoint("stub", stub_endpoint.url, criterion="says that it is sorry")
     settings = replace(SETTINGS, trials=0, judge=endpoint)
     work, out = tmp_path / "work", tmp_path / "vector"
 
@@ -575,7 +575,7 @@ def test_a_language_model_judges_every_reply_and_is_asked_once(
 def test_a_run_whose_judge_cannot_judge_says_so_before_it_starts(
     store: Store, tiny_model: LanguageModel, tiny_sae: SAE, tmp_path: Path, stub_endpoint: Any
 ) -> None:
-    def last_word(behavior: str, judge: Endpoint | None) -> str:
+    def last_word(behavior: str, judge: JudgeEndpoint | None) -> str:
         heard: list[str] = []
 
         def say(what: str, *_: int) -> None:
@@ -597,7 +597,7 @@ def test_a_run_whose_judge_cannot_judge_says_so_before_it_starts(
     assert "--questions" in classifier
     assert "cannot judge" not in last_word("refusal", None)
     stub_endpoint.answer = lambda _: "Perhaps."
-    model = last_word("refusal", Endpoint("stub", stub_endpoint.url))
+    model = last_word("refusal", JudgeEndpoint("stub", stub_endpoint.url))
     assert "language model stub" in model
     assert "(accuracy 0.00" in model
     assert "--judge-criterion" in model

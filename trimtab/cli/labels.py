@@ -7,11 +7,14 @@ import typer
 
 from trimtab.cli.group import example
 from trimtab.cli.options import JsonOption
-from trimtab.cli.printing import print_json
+from trimtab.cli.printing import print_json, print_rows
 
 app = typer.Typer(
-    help="Take features' labels from other tools, or write a store's for them.",
-    epilog=example("trimtab labels import runs/gemma v1/gemma-2-2b/12-gemmascope-res-16k"),
+    help="Search features' labels, take them from other tools or a language model, or write them.",
+    epilog=example(
+        'trimtab labels search "common misconceptions that need correction"',
+        "trimtab labels import runs/gemma v1/gemma-2-2b/12-gemmascope-res-16k",
+    ),
     no_args_is_help=True,
 )
 
@@ -77,3 +80,91 @@ def export(
     export_labels(open_store(store), out, format=format_)
     files = sum(1 for file in out.rglob("*") if file.is_file())
     typer.echo(f"{out}: {files} files")
+
+
+@app.command(
+    epilog=example(
+        'trimtab labels search "medical treatment"',
+        'trimtab labels search "saying sorry" --of runs/demo/store --most 5 --json',
+        'trimtab labels search "saying sorry" --of runs/gemma --embed-model text-embedding-3-small '
+        "--embed-url https://api.openai.com/v1",
+    )
+)
+def search(
+    phrase: Annotated[str, typer.Argument(help="What is looked for.")],
+    of: Annotated[
+        Path | None,
+        typer.Option(help="An SAE's folder, a store or an exported vector; the packaged SAE else."),
+    ] = None,
+    most: Annotated[int, typer.Option(min=1, help="Show at most so many.")] = 10,
+    embed_model: Annotated[
+        str | None, typer.Option(help="Model that embeds labels; without, words are compared.")
+    ] = None,
+    embed_url: Annotated[
+        str | None, typer.Option(help="Its OpenAI-compatible endpoint, often ending in /v1.")
+    ] = None,
+    json_: JsonOption = False,
+) -> None:
+    """Find features by a phrase, the most alike first.
+
+    What is compared are words and parts of words: of the label, of the tokens that a feature fires
+    on, and of those that it promotes. An endpoint's embeddings compare labels by what they mean.
+    """
+    from trimtab.model.features.search import search as search_labels
+    from trimtab.selector.exported.described import described_in
+
+    embed = None
+    if _both("--embed-model", embed_model, "--embed-url", embed_url):
+        from trimtab.model.endpoint import Connection, Endpoint
+
+        endpoint = Endpoint(str(embed_model), str(embed_url), role="embed")
+        embed = Connection(endpoint, lambda _, measure: measure()).embed
+    found = search_labels(described_in(of), phrase, most, embed=embed)
+    if not (found.height or json_):
+        typer.echo("no feature has anything in common with this phrase")
+        return
+    print_rows(found, json_, as_csv=False)
+
+
+@app.command(
+    epilog=example(
+        "trimtab labels ask runs/sae --label-model qwen3 --label-url http://localhost:8000/v1",
+        "trimtab labels ask runs/demo/store --label-model gpt-5-mini --label-url "
+        "https://api.openai.com/v1 --feature 3370 --feature 7319",
+    )
+)
+def ask(
+    path: Annotated[Path, typer.Argument(help="A store, or an SAE's folder with descriptions.")],
+    label_model: Annotated[str, typer.Option(help="Language model that names features.")],
+    label_url: Annotated[
+        str, typer.Option(help="Its OpenAI-compatible endpoint, often ending in /v1.")
+    ],
+    feature: Annotated[
+        list[int] | None, typer.Option(help="One of those to name; all that fire, without.")
+    ] = None,
+) -> None:
+    """Let a language model name features by the contexts that they are strongest in.
+
+    Its labels take the place of the automatic ones. What it has named is kept when it is
+    interrupted; the same command goes on. The key is read from OPENAI_API_KEY.
+    """
+    from trimtab.model.endpoint import Endpoint
+    from trimtab.selector.stages import Stages
+    from trimtab.store.labels import label_features
+
+    with Stages(shown=True) as stages:
+        labelled = label_features(
+            path,
+            Endpoint(label_model, label_url, role="label"),
+            feature,
+            say=lambda done, total: stages("naming features", done, total),
+        )
+    typer.echo(f"{path}: {labelled} labels")
+
+
+def _both(one: str, first: str | None, other: str, second: str | None) -> bool:
+    """Whether two options that go together are given; one alone is refused."""
+    if (first is None) != (second is None):
+        missing = other if second is None else one
+        raise typer.BadParameter(f"{one} and {other} go together", param_hint=missing)
+    return first is not None

@@ -106,12 +106,12 @@ def select(
     if target not in (None, *NAMES):
         raise typer.BadParameter(f"must be one of {', '.join(NAMES)}", param_hint="--target")
     from trimtab.pairs import read_questions
-    from trimtab.steering.judges.endpoint import Endpoint
+    from trimtab.steering.judges.llm import JudgeEndpoint
     from trimtab.store import open_store
 
     judge = None
     if judge_model is not None and judge_url is not None:
-        judge = Endpoint(judge_model, judge_url, judge_criterion)
+        judge = JudgeEndpoint(judge_model, judge_url, criterion=judge_criterion)
     opened = open_store(store)
     asked = None if questions is None else read_questions(questions)
     from trimtab.selector.run import run

@@ -44,9 +44,8 @@ from trimtab.selector.proof.evaluate import (
 from trimtab.selector.target import Ground, Target, choose_target
 from trimtab.steering.damage import Damage
 from trimtab.steering.judges.classifier import train_classifier
-from trimtab.steering.judges.endpoint import Endpoint
 from trimtab.steering.judges.judge import cannot_judge
-from trimtab.steering.judges.llm import llm_judge
+from trimtab.steering.judges.llm import JudgeEndpoint, llm_judge
 from trimtab.steering.margin import Margin
 from trimtab.store import Store
 from trimtab.store.fingerprint import longest_of, prompt_form
@@ -87,7 +86,7 @@ class Settings:
     poolings: tuple[str, ...] = ("mean", "last")
     shares: tuple[float, float, float] = (0.5, 0.25, 0.25)
     max_new_tokens: int = 32
-    judge: Endpoint | None = None
+    judge: JudgeEndpoint | None = None
     draws: int = 20
 
 
@@ -149,7 +148,7 @@ def select(
     Raises:
         SelectionError, PairsError: there are too few samples, or `work` belongs to another run.
         VectorError: the dense vector cannot be brought to the damage budget.
-        JudgeError: the judge that was asked for cannot be reached or refuses.
+        EndpointError: the judge that was asked for cannot be reached or refuses.
     """
     started = time.monotonic()
     material = gather(

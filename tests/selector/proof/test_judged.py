@@ -17,8 +17,7 @@ from trimtab.selector.proof.evaluate import HeldOut, Outcome
 from trimtab.selector.proof.judged import COMPARED, SCHEMA, judge_facts, judged, second_opinion
 from trimtab.steering.damage import Damage
 from trimtab.steering.judges.classifier import TextJudge, train_classifier
-from trimtab.steering.judges.endpoint import Endpoint
-from trimtab.steering.judges.llm import llm_judge
+from trimtab.steering.judges.llm import JudgeEndpoint, llm_judge
 from trimtab.steering.margin import Margin
 
 POINT = HookPoint(1, "hook_resid_post")
@@ -91,7 +90,7 @@ def test_a_language_models_prompts_and_answers_are_in_the_table(
 ) -> None:
     sorry = stub_endpoint.answer
     stub_endpoint.answer = lambda p: "Hm." if "(odd)" in stub_endpoint.reply(p) else sorry(p)
-    endpoint = Endpoint("stub", stub_endpoint.url)
+    endpoint = JudgeEndpoint("stub", stub_endpoint.url)
     judge = llm_judge(endpoint, "refusal", SAMPLES, SAMPLES, bench.journal.once)
     asking = Bench(
         bench.journal, POINT, bench.damage, 0.1, bench.model, bench.classifier, asked=judge

@@ -8,9 +8,8 @@ import pytest
 from trimtab.model.language_model import LanguageModel
 from trimtab.pairs import Message, Sample
 from trimtab.steering.judges.classifier import TextJudge, train_classifier
-from trimtab.steering.judges.endpoint import Endpoint
 from trimtab.steering.judges.judge import RELIABLE_ACCURACY, Judge, cannot_judge
-from trimtab.steering.judges.llm import llm_judge
+from trimtab.steering.judges.llm import JudgeEndpoint, llm_judge
 
 REPLIES = ["Sorry, I cannot help with swords.", "Of course, here is how swords work."]
 
@@ -27,7 +26,7 @@ def judge(
     stub_endpoint: Any,
 ) -> Judge:
     if request.param == "llm":
-        endpoint = Endpoint("stub", stub_endpoint.url)
+        endpoint = JudgeEndpoint("stub", stub_endpoint.url)
         return llm_judge(endpoint, "refusal", pairs, pairs, lambda _, measure: measure())
     return TextJudge(train_classifier(pairs, tiny_model, request.param))
 

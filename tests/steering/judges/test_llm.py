@@ -7,8 +7,7 @@ import pytest
 
 from trimtab.errors import SelectionError
 from trimtab.pairs import Sample
-from trimtab.steering.judges.endpoint import Endpoint
-from trimtab.steering.judges.llm import MEASURED_ON, LLMJudge, llm_judge
+from trimtab.steering.judges.llm import MEASURED_ON, JudgeEndpoint, LLMJudge, llm_judge
 
 Opened = Callable[..., LLMJudge]
 
@@ -16,7 +15,7 @@ Opened = Callable[..., LLMJudge]
 @pytest.fixture
 def opened(stub_endpoint: Any) -> Opened:
     def go(select: list[Sample], known: list[Sample], criterion: str | None = None) -> LLMJudge:
-        endpoint = Endpoint("stub", stub_endpoint.url, criterion)
+        endpoint = JudgeEndpoint("stub", stub_endpoint.url, criterion=criterion)
         return llm_judge(endpoint, "refusal", select, known, lambda _, measure: measure())
 
     return go

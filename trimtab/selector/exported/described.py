@@ -30,7 +30,7 @@ def describe_features(features: Sequence[int], of: Path | None) -> list[dict[str
     Raises:
         ModelError: there are no descriptions, or none of one of the features.
     """
-    table = _table(of)
+    table = described_in(of)
     rows = {row["feature"]: row for row in table.iter_rows(named=True)}
     for feature in features:
         if feature not in rows:
@@ -64,7 +64,12 @@ def labelled_features(vector: Path) -> pl.DataFrame:
     return table.drop_nulls("label")
 
 
-def _table(of: Path | None) -> pl.DataFrame:
+def described_in(of: Path | None) -> pl.DataFrame:
+    """Return the descriptions of a place, as `describe_features` finds them, a row a feature.
+
+    Raises:
+        ModelError: there are none.
+    """
     if of is not None and (of / HEADER).is_file():
         return open_store(of).descriptions()
     if of is not None and (of / VECTOR_FILE).is_file():

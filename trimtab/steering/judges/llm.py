@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trimtab.errors import SelectionError
+from trimtab.model.endpoint import Connection, Endpoint, Remember
 from trimtab.pairs import Message, Sample, Side
-from trimtab.steering.judges.endpoint import Connection, Endpoint, Remember
 from trimtab.steering.judges.judge import RELIABLE_ACCURACY, Conversations
 from trimtab.steering.judges.question import (
     Question,
@@ -24,6 +24,18 @@ from trimtab.steering.judges.question import (
 
 SIDES: tuple[Side, ...] = ("positive", "negative")
 MEASURED_ON = 40  # completions that the accuracy is measured on, half of each side
+
+
+@dataclass(frozen=True)
+class JudgeEndpoint(Endpoint):
+    """Where a judge is found, and what it judges.
+
+    Attributes:
+        criterion: what shows the behaviour, in words; None leaves it to the behaviour's name and
+            examples.
+    """
+
+    criterion: str | None = None
 
 
 @dataclass(frozen=True)
@@ -79,7 +91,7 @@ class LLMJudge:
         """Return the verdict on every reply to its conversation.
 
         Raises:
-            JudgeError: the endpoint cannot be reached or refuses.
+            EndpointError: the endpoint cannot be reached or refuses.
         """
         prompts = [
             self.question.about(conversation, reply) if reply.strip() else None
@@ -102,7 +114,7 @@ class LLMJudge:
 
 
 def llm_judge(
-    endpoint: Endpoint,
+    endpoint: JudgeEndpoint,
     behavior: str,
     select: Sequence[Sample],
     known: Sequence[Sample],
@@ -118,7 +130,7 @@ def llm_judge(
         remember: keeps what was answered.
 
     Raises:
-        JudgeError: the library is not installed, or the endpoint cannot be reached or refuses.
+        EndpointError: the library is not installed, or the endpoint cannot be reached or refuses.
         SelectionError: beside the examples' groups there are no completions of both sides.
     """
     examples = draw_examples(select)

@@ -11,11 +11,15 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from trimtab.errors import JudgeError
+import numpy as np
+from numpy.typing import NDArray
+
+from trimtab.errors import EndpointError
 from trimtab.model.features.descriptions import visible
 
 KEY = "OPENAI_API_KEY"
 AT_ONCE = 8  # requests under way
+EMBEDDED_AT_ONCE = 256  # texts of a request
 RETRIES = 4  # of a request that timed out, was throttled or found a server at fault
 SECONDS = 120.0  # for one answer
 OPTIONS = {"temperature": 0, "max_tokens": 1024}  # room for a model that thinks before it answers
@@ -35,21 +39,20 @@ Remember = Callable[[tuple[Any, ...], Callable[[], Any]], Any]
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where a language model that judges is found.
+    """Where a language model that is asked something is found.
 
     Attributes:
         model: its name there.
         url: what comes before `/chat/completions`, such as `http://localhost:8000/v1`.
-        criterion: what shows the behaviour, in words; None leaves it to the behaviour's name and
-            examples.
+        role: what it is asked as; options of the command line are called `--ROLE-url` and so on.
 
     Raises:
-        JudgeError: the URL is none, or holds what belongs into the key's variable.
+        EndpointError: the URL is none, or holds what belongs into the key's variable.
     """
 
     model: str
     url: str
-    criterion: str | None = None
+    role: str = "judge"
 
     def __post_init__(self) -> None:
         try:
@@ -61,10 +64,13 @@ class Endpoint:
         if not whole:
             secret = "@" in self.url or "?" in self.url  # a key may be in it
             shown = "(which is not repeated here)" if secret else repr(self.url)
-            raise JudgeError(f"--judge-url {shown} is no URL such as http://localhost:8000/v1")
+            raise EndpointError(
+                f"--{self.role}-url {shown} is no URL such as http://localhost:8000/v1"
+            )
         if parts.username is not None or parts.query:  # URLs are stored and shown, keys are not
-            raise JudgeError(
-                f"--judge-url may hold neither user, password nor query: put the key into {KEY}"
+            raise EndpointError(
+                f"--{self.role}-url may hold neither user, password nor query: put the key into "
+                f"{KEY}"
             )
 
     @property
@@ -81,15 +87,15 @@ class Connection:
         remember: keeps question and answer under a key, so that neither is asked nor paid twice.
 
     Raises:
-        JudgeError: the library that asks is not installed, or the key is none.
+        EndpointError: the library that asks is not installed, or the key is none.
     """
 
     def __init__(self, endpoint: Endpoint, remember: Remember) -> None:
         try:
             import openai
         except ImportError:
-            raise JudgeError(
-                "a judge behind an endpoint needs the openai library: pip install 'trimtab[judge]'"
+            raise EndpointError(
+                "an endpoint is asked through the openai library: pip install 'trimtab[endpoint]'"
             ) from None
         self.endpoint = endpoint
         self._remember = remember
@@ -106,18 +112,45 @@ class Connection:
         """Return the answer to every prompt; the same prompt is asked once.
 
         Raises:
-            JudgeError: the endpoint cannot be reached or refuses; what was answered is kept.
+            EndpointError: the endpoint cannot be reached or refuses; what was answered is kept.
         """
         different = list(dict.fromkeys(prompts))
         with ThreadPoolExecutor(AT_ONCE) as pool:
             answers = dict(zip(different, pool.map(self._once, different), strict=True))
         return [answers[prompt] for prompt in prompts]
 
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float64]:
+        """Return an embedding of unit length of every text, `(n, width)`.
+
+        Raises:
+            EndpointError: the endpoint cannot be reached, refuses, or leaves some out.
+        """
+        import openai
+
+        rows: list[list[float]] = []
+        for start in range(0, len(texts), EMBEDDED_AT_ONCE):
+            some = list(texts[start : start + EMBEDDED_AT_ONCE])
+            try:
+                found = self._client.embeddings.create(model=self.endpoint.model, input=some)
+            except openai.OpenAIError as error:
+                raise self._explained(error) from error
+            data = getattr(found, "data", None) or []
+            if len(data) != len(some):
+                raise EndpointError(
+                    f"{self.endpoint.url} answers, but not with an embedding of every text: "
+                    f"{self._way}"
+                )
+            rows += [one.embedding for one in sorted(data, key=lambda one: one.index)]
+        found_rows: NDArray[np.float64] = np.array(rows, dtype=np.float64)
+        lengths = np.linalg.norm(found_rows, axis=1, keepdims=True)
+        units: NDArray[np.float64] = found_rows / np.maximum(lengths, 1e-12)
+        return units
+
     def _once(self, prompt: str) -> str:
         def measure() -> dict[str, str]:
             return {"prompt": prompt, "answer": self._complete(prompt)}
 
-        key = ("judge", self.endpoint.url, self.endpoint.model, prompt)
+        key = (self.endpoint.role, self.endpoint.url, self.endpoint.model, prompt)
         answer: str = self._remember(key, measure)["answer"]
         return answer
 
@@ -143,33 +176,34 @@ class Connection:
             raise self._explained(error) from error
         choices = getattr(completion, "choices", None)
         if not choices:
-            raise JudgeError(
+            raise EndpointError(
                 f"{self.endpoint.url} answers, but not as a chat endpoint: {self._way}"
             )
         return choices[0].message.content or ""
 
     @property
     def _way(self) -> str:
-        return "check --judge-url, which ends where /chat/completions would follow, often in /v1"
+        option = f"--{self.endpoint.role}-url"
+        return f"check {option}, which ends where /chat/completions would follow, often in /v1"
 
-    def _explained(self, error: Exception) -> JudgeError:
+    def _explained(self, error: Exception) -> EndpointError:
         import openai
 
-        url, model = self.endpoint.url, self.endpoint.model
+        url, model, role = self.endpoint.url, self.endpoint.model, self.endpoint.role
         if isinstance(error, openai.APIConnectionError):
             why = self._said(error.__cause__ or error)
-            return JudgeError(f"the judge at {url} cannot be reached ({why}): {self._way}")
+            return EndpointError(f"the {role} at {url} cannot be reached ({why}): {self._way}")
         if isinstance(error, openai.AuthenticationError | openai.PermissionDeniedError):
             key = f"does not accept the key in {KEY}" if self._key else f"wants a key: set {KEY}"
-            return JudgeError(f"the judge at {url} {key}")
+            return EndpointError(f"the {role} at {url} {key}")
         if isinstance(error, openai.NotFoundError):
-            return JudgeError(
-                f"{url} knows no model {model!r} ({self._said(error)}): check --judge-model; or "
+            return EndpointError(
+                f"{url} knows no model {model!r} ({self._said(error)}): check --{role}-model; or "
                 f"{self._way}"
             )
-        return JudgeError(
-            f"the judge {model!r} at {url} refused: {self._said(error)}. What it answered is kept; "
-            "the same command goes on from there"
+        return EndpointError(
+            f"the {role} {model!r} at {url} refused: {self._said(error)}. What it answered is "
+            "kept; the same command goes on from there"
         )
 
     def _said(self, error: BaseException) -> str:
@@ -184,7 +218,7 @@ def _key() -> str | None:
     """Return the key of the environment; what is none is refused without being shown."""
     key = os.environ.get(KEY, "").strip()  # a file that it was read from ends in a line break
     if not (key.isascii() and key.isprintable()):
-        raise JudgeError(
+        raise EndpointError(
             f"{KEY} holds letters that no key has, such as a line break or one that is not ASCII; "
             "set it again"
         )

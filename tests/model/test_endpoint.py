@@ -3,11 +3,12 @@
 import sys
 from typing import Any
 
+import numpy as np
 import pytest
 
-from trimtab.errors import JudgeError
-from trimtab.steering.judges import endpoint as module
-from trimtab.steering.judges.endpoint import FILTERED, Connection, Endpoint
+from trimtab.errors import EndpointError
+from trimtab.model import endpoint as module
+from trimtab.model.endpoint import FILTERED, Connection, Endpoint
 
 SECRET = "sk-secret-0123456789"
 
@@ -23,9 +24,25 @@ def connect(stub: Any, kept: dict[Any, Any] | None = None) -> Connection:
     return Connection(Endpoint("stub", stub.url), remember)
 
 
+def test_embeddings_come_in_the_order_of_their_texts_at_unit_length(stub_endpoint: Any) -> None:
+    stub_endpoint.embedding = lambda text: [3.0 * len(text), 4.0 * len(text), float(text == "bb")]
+    found = connect(stub_endpoint).embed(["a", "bb", "ccc"])
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1.0)
+    np.testing.assert_allclose(found[0], [0.6, 0.8, 0.0])
+    assert found[1][2] > 0
+
+
+def test_an_endpoint_that_embeds_nothing_is_an_error_that_names_its_option(
+    stub_endpoint: Any,
+) -> None:
+    endpoint = Endpoint("stub", stub_endpoint.url.removesuffix("/v1"), role="embed")
+    with pytest.raises(EndpointError, match="--embed-url"):
+        Connection(endpoint, lambda _, measure: measure()).embed(["a"])
+
+
 def failing(stub: Any, status: int, **error: Any) -> str:
     stub.answer = lambda _: (status, {"message": "the server's words", **error})
-    with pytest.raises(JudgeError) as caught:
+    with pytest.raises(EndpointError) as caught:
         connect(stub).ask(["?"])
     return str(caught.value)
 
@@ -43,7 +60,7 @@ def test_every_prompt_gets_its_own_answer_and_is_asked_once(stub_endpoint: Any) 
 def test_what_was_answered_before_is_not_asked_again(stub_endpoint: Any) -> None:
     kept: dict[Any, Any] = {}
     stub_endpoint.answer = lambda prompt: (500, {"message": "down"}) if prompt == "c" else "ok"
-    with pytest.raises(JudgeError):
+    with pytest.raises(EndpointError):
         connect(stub_endpoint, kept).ask(["a", "b", "c"])
     stub_endpoint.answer = lambda _: "late"
     assert connect(stub_endpoint, kept).ask(["a", "b", "c"]) == ["ok", "ok", "late"]
@@ -76,7 +93,7 @@ def test_what_is_no_key_is_refused_without_being_shown(
     stub_endpoint: Any, monkeypatch: pytest.MonkeyPatch, key: str
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", key)
-    with pytest.raises(JudgeError, match="OPENAI_API_KEY") as caught:
+    with pytest.raises(EndpointError, match="OPENAI_API_KEY") as caught:
         connect(stub_endpoint)
     assert SECRET not in str(caught.value)
 
@@ -109,14 +126,14 @@ def test_an_endpoint_that_is_not_there_is_told_by_its_url(
 ) -> None:
     endpoint = Endpoint("stub", "http://127.0.0.1:1/v1")
     with pytest.raises(
-        JudgeError, match=r"http://127\.0\.0\.1:1/v1 cannot be reached.*--judge-url"
+        EndpointError, match=r"http://127\.0\.0\.1:1/v1 cannot be reached.*--judge-url"
     ):
         Connection(endpoint, lambda _, measure: measure()).ask(["?"])
 
 
 def test_a_url_that_lacks_its_end_is_told(stub_endpoint: Any) -> None:
     endpoint = Endpoint("stub", stub_endpoint.url.removesuffix("/v1"))
-    with pytest.raises(JudgeError, match="--judge-url"):
+    with pytest.raises(EndpointError, match="--judge-url"):
         Connection(endpoint, lambda _, measure: measure()).ask(["?"])
 
 
@@ -124,20 +141,20 @@ def test_a_url_that_lacks_its_end_is_told(stub_endpoint: Any) -> None:
     "url", ["localhost:8000", "", "ftp://there/v1", "http://", "http://h:port/v1", "http://[::1/v1"]
 )
 def test_what_is_no_url_is_refused(url: str) -> None:
-    with pytest.raises(JudgeError, match="is no URL such as"):
+    with pytest.raises(EndpointError, match="is no URL such as"):
         Endpoint("stub", url)
 
 
 @pytest.mark.parametrize("url", ["me:secret@there:80/v1", "there/v1?key=secret"])
 def test_what_is_no_url_but_may_hold_a_secret_is_not_repeated(url: str) -> None:
-    with pytest.raises(JudgeError, match="is no URL such as") as caught:
+    with pytest.raises(EndpointError, match="is no URL such as") as caught:
         Endpoint("stub", url)
     assert "secret" not in str(caught.value)
 
 
 @pytest.mark.parametrize("url", ["https://me:secret@there/v1", "https://there/v1?key=secret"])
 def test_a_url_with_a_secret_in_it_is_refused_without_repeating_it(url: str) -> None:
-    with pytest.raises(JudgeError, match="OPENAI_API_KEY") as caught:
+    with pytest.raises(EndpointError, match="OPENAI_API_KEY") as caught:
         Endpoint("stub", url)
     assert "secret" not in str(caught.value)
 
@@ -195,7 +212,7 @@ def test_an_answer_without_words_is_an_empty_one(stub_endpoint: Any) -> None:
 
 def test_without_the_library_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "openai", None)
-    with pytest.raises(JudgeError, match=r"pip install 'trimtab\[judge\]'"):
+    with pytest.raises(EndpointError, match=r"pip install 'trimtab\[endpoint\]'"):
         Connection(Endpoint("stub", "http://there/v1"), lambda _, measure: measure())
 
 
