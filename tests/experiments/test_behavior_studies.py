@@ -13,8 +13,10 @@ import pytest
 
 from experiments.config import read_config, sizes_of
 from experiments.laboratory import Laboratory
+from trimtab.errors import PairsError, SelectionError
 from trimtab.model.language_model import LanguageModel
 from trimtab.model.sae import SAE
+from trimtab.store import set_descriptions
 
 WORDS = ("think", "should", "rather", "course", "quick", "brown", "lazy", "answer", "fox", "dog")
 SIDES = {
@@ -28,12 +30,14 @@ SMALL: dict[str, dict[str, Any]] = {
     "minimal_criteria": {"kept": (2,)},
     "feature_discovery": {"kept": (1, 4), "tested": 4, "ablated": 2, "draws": 2},
     "analogies": {"features": 4, "few": 3, "draws": 2},
+    "feature_naming": {"features": 6, "each": 2},
 }
 TABLES = {
     "feature_vectors": {"decompositions", "layers", "together"},
     "minimal_criteria": {"criteria", "choices", "pairs"},
     "feature_discovery": {"areas", "curves", "ablations"},
     "analogies": {"transfers", "predictions", "helped"},
+    "feature_naming": {"names", "features", "kinds"},
 }
 
 
@@ -79,15 +83,20 @@ def laboratory(
 
 @pytest.mark.parametrize("name", SMALL)
 def test_a_study_measures_draws_and_measures_nothing_twice(
-    name: str, laboratory: Callable[[str], Laboratory], monkeypatch: pytest.MonkeyPatch
+    name: str,
+    laboratory: Callable[[str], Laboratory],
+    descriptions: Callable[..., pl.DataFrame],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     study, table = modules(name)
+    set_descriptions(laboratory(name).store.path, descriptions(48))
     first = laboratory(name)
     tables = study.study(first)
     assert set(tables) == TABLES[name]
     first.write(tables)
     page = table.draw(first.out)
-    assert all(f"\n| {behavior} |" in page or f"| {behavior} |" in page for behavior in SIDES)
+    if name != "feature_naming":  # which is of features, whatever the behaviour
+        assert all(f"| {behavior} |" in page for behavior in SIDES)
     assert list(first.out.glob("*.svg"))
     config = json.loads((first.out / "config.json").read_text())
     assert {"commit", "versions", "seed", "budget", "sizes", "behaviors"} <= set(config)
@@ -104,3 +113,22 @@ def test_a_study_measures_draws_and_measures_nothing_twice(
 
 def _plain(rows: list[dict[str, Any]]) -> dict[str, list[str]]:
     return {"row": [repr(row) for row in rows]}
+
+
+def test_a_config_that_names_what_no_study_knows_is_refused(data: Path, tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text("sample = 3")
+    with pytest.raises(SelectionError, match="unknown sample"):
+        read_config(file)
+    file.write_text("[sizes.analogies]\natoms = 3")
+    with pytest.raises(SelectionError, match=r"sizes\.analogies: unknown atoms; there are draws"):
+        sizes_of(read_config(file), "analogies", modules("analogies")[0].SIZES)
+    with pytest.raises(SelectionError, match="is no list of what to study"):
+        read_config(tmp_path / "nowhere.toml")
+
+
+def test_a_behavior_in_files_needs_the_folder_of_data(
+    laboratory: Callable[[str], Laboratory],
+) -> None:
+    with pytest.raises(PairsError, match="--data"):
+        replace(laboratory("analogies"), data=None).samples  # noqa: B018
