@@ -9,9 +9,8 @@ interrupted goes on, so that the study can be run a behaviour at a time, by many
 """
 
 import json
-import tomllib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -19,11 +18,12 @@ import typer
 
 from experiments.attribution.sizes import QUICK
 from experiments.attribution.study import study as attribution_study
+from experiments.behaviors import questions_of, read_samples, read_sources
 from experiments.record import say
 from trimtab.errors import TrimtabError
 from trimtab.model.language_model import LanguageModel, load_model
 from trimtab.model.sae import SAE, load_sae
-from trimtab.pairs import Sample, read_pairs, read_questions
+from trimtab.pairs import Sample
 from trimtab.pairs.quality import describe
 from trimtab.selector.journal import Journal
 from trimtab.selector.material import draw
@@ -32,47 +32,6 @@ from trimtab.selector.select import Settings
 from trimtab.store import build, open_store
 
 BEHAVIORS = Path(__file__).with_name("behaviors.toml")
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where a behaviour's samples and open questions lie.
-
-    Attributes:
-        encoding: of text files that are not UTF-8; they are read from a copy.
-    """
-
-    files: tuple[str, ...]
-    format: str
-    questions: str
-    encoding: str = "utf-8"
-
-
-def sources(config: Path) -> dict[str, Source]:
-    """Read the list of behaviours."""
-    with config.open("rb") as file:
-        return {
-            name: Source(**entry | {"files": tuple(entry["files"])})
-            for name, entry in tomllib.load(file).items()
-        }
-
-
-def read(name: str, source: Source, data: Path, copies: Path) -> list[Sample]:
-    """Read a behaviour's samples."""
-    paths = [data / file for file in source.files]
-    if source.encoding != "utf-8":
-        copies.mkdir(parents=True, exist_ok=True)
-        for path in paths:
-            text = path.read_text(encoding=source.encoding)
-            (copies / path.name).write_text(text, encoding="utf-8")
-        paths = [copies / path.name for path in paths]
-    return read_pairs(paths, format=source.format, behavior=name)
-
-
-def asked(source: Source, data: Path, config: Path) -> list[str]:
-    """Read a behaviour's open questions, which lie beside the list or in the data."""
-    beside = config.parent / source.questions
-    return read_questions(beside if beside.exists() else data / source.questions)
 
 
 def study(
@@ -122,7 +81,7 @@ def main(
     seed: Annotated[int, typer.Option(help="Of draws and of each selection.")] = 0,
 ) -> None:
     """Measure every behaviour of the list with the default model and SAE."""
-    listed = sources(config)
+    listed = read_sources(config)
     model = load_model(dtype="float32")
     sae = load_sae("default", model)
     settings = Settings(seed=seed, trials=trials)
@@ -133,9 +92,9 @@ def main(
         failed.parent.mkdir(parents=True, exist_ok=True)
         failed.unlink(missing_ok=True)
         try:
-            every = read(name, source, data, out / name / "data")
+            every = read_samples(name, source, data, out / name / "data")
             drawn = draw(every, samples, seed)
-            questions = asked(source, data, config)
+            questions = questions_of(name, source, data, config.parent)
             study(name, drawn, questions, model, sae, out / name, settings)
         except (TrimtabError, OSError) as error:  # one that cannot be had keeps no other waiting
             say(f"{name}: {error}")

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from experiments.attribution.sizes import Sizes
+from experiments.behaviors import questions_of, read_samples, read_sources
 from experiments.minimal import study as module
-from experiments.minimal.study import BEHAVIORS, asked, read, sources, study
+from experiments.minimal.study import BEHAVIORS, study
 from experiments.minimal.table import FIGURE, draw
 from trimtab.errors import SelectionError
 from trimtab.model.language_model import LanguageModel
@@ -85,13 +86,14 @@ def test_without_a_vector_there_is_nothing_to_draw(tmp_path: Path) -> None:
 
 
 def test_a_listed_behavior_is_read_from_its_files_whatever_their_encoding(tmp_path: Path) -> None:
-    listed = sources(BEHAVIORS)
+    listed = read_sources(BEHAVIORS)
     assert len(listed) == 9
     source = listed["sentiment"]
     folder = tmp_path / "data" / "sentiment"
     folder.mkdir(parents=True)
     for name in ("rt-polarity.pos", "rt-polarity.neg"):
         (folder / name).write_bytes("a caf\xe9 , and a film .\n".encode("latin-1") * 3)
-    samples = read("sentiment", source, tmp_path / "data", tmp_path / "copies")
+    samples = read_samples("sentiment", source, tmp_path / "data", tmp_path / "copies")
     assert {sample.positive or sample.negative for sample in samples} == {"a café , and a film ."}
-    assert len(asked(source, tmp_path / "data", BEHAVIORS)) >= 40
+    asked = questions_of("sentiment", source, tmp_path / "data", BEHAVIORS.parent)
+    assert len(asked) >= 40
