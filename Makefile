@@ -3,13 +3,19 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check lint types clean
+.PHONY: demo test check lint types experiments clean
 
 demo: $(VENV)/installed
 	$(BIN)/trimtab demo --out runs/demo
 
 test: $(VENV)/installed
 	$(BIN)/pytest -q
+
+# Every study in its small form: packaged behaviours, default model and SAE, two CPU cores.
+STUDIES := feature_vectors minimal_criteria feature_discovery feature_naming analogies
+
+experiments: $(VENV)/installed
+	set -e; for study in $(STUDIES); do $(BIN)/python -m experiments.$$study --out runs/experiments; done
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

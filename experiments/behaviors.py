@@ -18,27 +18,29 @@ class Source:
         files: of the samples, in the folder of data; none where the behaviour is packaged.
         format: of the files, a name that `read_pairs` knows.
         questions: a file beside the list that names this source, or in the folder of data.
+        folder: of that list.
         encoding: of text files that are not UTF-8; they are read from a copy.
     """
 
     files: tuple[str, ...] = ()
     format: str = "jsonl"
     questions: str = ""
+    folder: Path = Path()
     encoding: str = "utf-8"
 
 
-def sources(listed: Mapping[str, Mapping[str, Any]]) -> dict[str, Source]:
-    """Return the sources of a list's tables, by the behaviours' names."""
+def sources(listed: Mapping[str, Mapping[str, Any]], folder: Path) -> dict[str, Source]:
+    """Return the sources of a list's tables, by the behaviours' names; the list is in `folder`."""
     return {
-        name: Source(**{**entry, "files": tuple(entry.get("files", ()))})
+        name: Source(**{**entry, "files": tuple(entry.get("files", ())), "folder": folder})
         for name, entry in listed.items()
     }
 
 
-def read_sources(config: Path) -> dict[str, Source]:
+def read_sources(file: Path) -> dict[str, Source]:
     """Read a TOML file that is a list of behaviours."""
-    with config.open("rb") as file:
-        return sources(tomllib.load(file))
+    with file.open("rb") as opened:
+        return sources(tomllib.load(opened), file.parent)
 
 
 def read_samples(name: str, source: Source, data: Path | None, copies: Path) -> list[Sample]:
@@ -65,11 +67,11 @@ def read_samples(name: str, source: Source, data: Path | None, copies: Path) -> 
     return read_pairs(paths, format=source.format, behavior=name)
 
 
-def questions_of(name: str, source: Source, data: Path | None, beside: Path) -> list[str]:
-    """Read a behaviour's open questions, which lie in the folder `beside` or in the data."""
+def questions_of(name: str, source: Source, data: Path | None) -> list[str]:
+    """Read a behaviour's open questions, which lie beside its list or in the data."""
     if not source.files:
         return packaged_questions(name)
-    near = beside / source.questions
+    near = source.folder / source.questions
     return read_questions(near if near.exists() else _folder(name, data) / source.questions)
 
 

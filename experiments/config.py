@@ -4,6 +4,8 @@ model = "default"
 sae = "default"
 samples = 80
 
+lists = ["minimal/behaviors.toml"]  # other files' behaviours, by paths beside this one
+
 [behaviors.formality]               # a packaged set
 
 [behaviors.caa-refusal]             # files in the folder of --data
@@ -20,7 +22,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
-from experiments.behaviors import Source, sources
+from experiments.behaviors import Source, read_sources, sources
 from trimtab.errors import SelectionError
 
 S = TypeVar("S")
@@ -34,7 +36,7 @@ class Config:
 
     Attributes:
         file: that it was read from.
-        behaviors: by name.
+        behaviors: by name; those of `lists` first.
         model: a name or folder that `load_model` takes.
         sae: a name, release and id, or folder that `load_sae` takes.
         device: of both.
@@ -68,8 +70,12 @@ def read_config(file: Path) -> Config:
             found = tomllib.load(opened)
     except (OSError, tomllib.TOMLDecodeError) as error:
         raise SelectionError(f"{file} is no list of what to study: {error}") from error
+    lists = found.pop("lists", [])
     _known(found, Config, {"file"}, str(file))
-    found["behaviors"] = sources(found.get("behaviors", {}))
+    listed: dict[str, Source] = {}
+    for other in lists:
+        listed |= read_sources(file.parent / other)
+    found["behaviors"] = listed | sources(found.get("behaviors", {}), file.parent)
     return Config(file=file, **found)
 
 

@@ -114,7 +114,7 @@ class Laboratory:
             self.model,
             self.sae if store is None else None,
             self.journal(store or self.store),
-            questions=questions_of(name, source, self.data, self.config.file.parent),
+            questions=questions_of(name, source, self.data),
             most=self.config.questions,
             budget=self.config.budget,
             seed=self.config.seed,

@@ -94,7 +94,7 @@ def main(
         try:
             every = read_samples(name, source, data, out / name / "data")
             drawn = draw(every, samples, seed)
-            questions = questions_of(name, source, data, config.parent)
+            questions = questions_of(name, source, data)
             study(name, drawn, questions, model, sae, out / name, settings)
         except (TrimtabError, OSError) as error:  # one that cannot be had keeps no other waiting
             say(f"{name}: {error}")

@@ -46,7 +46,7 @@ SIZES = Sizes()
 
 def study(laboratory: Laboratory) -> dict[str, list[Row]]:
     """Measure everything, and return the tables."""
-    subjects = list(laboratory.subjects())
+    subjects = [s for s in laboratory.subjects() if _paired(s)]
     trainings = {}
     for subject in subjects:
         say(f"{subject.name}: every pair alone")
@@ -81,6 +81,13 @@ def study(laboratory: Laboratory) -> dict[str, list[Row]]:
         for k in laboratory.sizes.kept:
             choices += [_choice(subject, way, score, k) for way, score in ways.items()]
     return {"criteria": criteria, "choices": choices, "pairs": pairs}
+
+
+def _paired(subject: Subject) -> bool:
+    paired = all(sample.is_pair for sample in subject.material.samples)
+    if not paired:
+        say(f"{subject.name} is of unpaired texts: there are no pairs to ask about")
+    return paired
 
 
 def alone(subject: Subject) -> Floats:

@@ -11,6 +11,7 @@ from typing import Any
 import polars as pl
 import pytest
 
+from experiments.config import SMALL as SMALL_CONFIG
 from experiments.config import read_config, sizes_of
 from experiments.laboratory import Laboratory
 from trimtab.errors import PairsError, SelectionError
@@ -132,3 +133,11 @@ def test_a_behavior_in_files_needs_the_folder_of_data(
 ) -> None:
     with pytest.raises(PairsError, match="--data"):
         replace(laboratory("analogies"), data=None).samples  # noqa: B018
+
+
+@pytest.mark.parametrize("name", ["small", "public", "gemma"])
+def test_the_configs_that_come_with_the_studies_can_be_read(name: str) -> None:
+    config = read_config(SMALL_CONFIG.with_name(f"{name}.toml"))
+    assert len(config.behaviors) >= 5
+    for study in SMALL:
+        sizes_of(config, study, modules(study)[0].SIZES)
