@@ -2,7 +2,7 @@
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,15 @@ class Source:
     """Where a behaviour's samples and open questions lie.
 
     Attributes:
-        files: of the samples, in the folder of data; none where the behaviour is packaged.
+        packaged: name of a set inside the package, which needs no files.
+        files: of the samples, in the folder of data.
         format: of the files, a name that `read_pairs` knows.
         questions: a file beside the list that names this source, or in the folder of data.
         folder: of that list.
         encoding: of text files that are not UTF-8; they are read from a copy.
     """
 
+    packaged: str = ""
     files: tuple[str, ...] = ()
     format: str = "jsonl"
     questions: str = ""
@@ -29,12 +31,31 @@ class Source:
     encoding: str = "utf-8"
 
 
+KEYS = {one.name for one in fields(Source)} - {"folder"}
+
+
 def sources(listed: Mapping[str, Mapping[str, Any]], folder: Path) -> dict[str, Source]:
-    """Return the sources of a list's tables, by the behaviours' names; the list is in `folder`."""
-    return {
-        name: Source(**{**entry, "files": tuple(entry.get("files", ())), "folder": folder})
-        for name, entry in listed.items()
-    }
+    """Return the sources of a list's tables, by the behaviours' names; the list is in `folder`.
+
+    An empty table stands for the packaged set of its name.
+
+    Raises:
+        PairsError: a table has a key that there is not, or names files and no questions.
+    """
+    found = {}
+    for name, entry in listed.items():
+        unknown = sorted(set(entry) - KEYS)
+        if unknown:
+            raise PairsError(
+                f"behaviour {name!r} of a list in {folder}: unknown {', '.join(unknown)}; there "
+                f"are {', '.join(sorted(KEYS))}"
+            )
+        if "files" in entry and not entry.get("questions"):
+            raise PairsError(f"behaviour {name!r} of a list in {folder} names files, no questions")
+        files = tuple(entry.get("files", ()))
+        packaged = entry.get("packaged", "" if files else name)
+        found[name] = Source(**{**entry, "files": files, "packaged": packaged, "folder": folder})
+    return found
 
 
 def read_sources(file: Path) -> dict[str, Source]:
@@ -55,8 +76,8 @@ def read_samples(name: str, source: Source, data: Path | None, copies: Path) -> 
     Raises:
         PairsError: no such set is packaged, or no folder was named; as `read_pairs` does.
     """
-    if not source.files:
-        return load_packaged(name)
+    if source.packaged:
+        return [replace(sample, behavior=name) for sample in load_packaged(source.packaged)]
     paths = [_folder(name, data) / file for file in source.files]
     if source.encoding != "utf-8":
         copies.mkdir(parents=True, exist_ok=True)
@@ -69,8 +90,8 @@ def read_samples(name: str, source: Source, data: Path | None, copies: Path) -> 
 
 def questions_of(name: str, source: Source, data: Path | None) -> list[str]:
     """Read a behaviour's open questions, which lie beside its list or in the data."""
-    if not source.files:
-        return packaged_questions(name)
+    if source.packaged:
+        return packaged_questions(source.packaged)
     near = source.folder / source.questions
     return read_questions(near if near.exists() else _folder(name, data) / source.questions)
 

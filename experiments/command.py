@@ -63,8 +63,10 @@ def _measured(
     laboratory = Laboratory(
         config, data, model, sae, out, out / name, sizes_of(config, name, sizes)
     )
-    resumed = any(laboratory.out.glob("journal-*.jsonl"))
     begun = time.monotonic()
-    with counted(model) as tokens:
-        tables = measure(laboratory)
-    laboratory.write(tables, tokens=tokens[0], seconds=time.monotonic() - begun, resumed=resumed)
+    with counted(model, laboratory.out) as count:
+        try:
+            tables = measure(laboratory)
+        finally:
+            count["seconds"] += time.monotonic() - begun
+    laboratory.write(tables, **count)

@@ -27,7 +27,8 @@ from trimtab.errors import SelectionError
 
 S = TypeVar("S")
 
-SMALL = Path(__file__).with_name("small.toml")
+HERE = Path(__file__).parent
+SMALL = HERE / "small.toml"
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class Config:
         behaviors: by name; those of `lists` first.
         model: a name or folder that `load_model` takes.
         sae: a name, release and id, or folder that `load_sae` takes.
+        saes: of other layers.
         device: of both.
         seed: of splits, draws and controls.
         samples: at most so many of a behaviour.
@@ -51,6 +53,7 @@ class Config:
     behaviors: dict[str, Source]
     model: str = "default"
     sae: str = "default"
+    saes: tuple[str, ...] = ()
     device: str = "auto"
     seed: int = 0
     samples: int = 160
@@ -65,17 +68,20 @@ def read_config(file: Path) -> Config:
     Raises:
         SelectionError: it cannot be read, or has a key that no study knows.
     """
+    listed: dict[str, Source] = {}
     try:
         with file.open("rb") as opened:
             found = tomllib.load(opened)
+        for other in found.pop("lists", []):
+            listed |= read_sources(file.parent / other)
     except (OSError, tomllib.TOMLDecodeError) as error:
         raise SelectionError(f"{file} is no list of what to study: {error}") from error
-    lists = found.pop("lists", [])
     _known(found, Config, {"file"}, str(file))
-    listed: dict[str, Source] = {}
-    for other in lists:
-        listed |= read_sources(file.parent / other)
+    for study in found.get("sizes", {}):
+        if not (HERE / study / "study.py").exists():
+            raise SelectionError(f"{file}, sizes: there is no study {study!r}")
     found["behaviors"] = listed | sources(found.get("behaviors", {}), file.parent)
+    found["saes"] = tuple(found.get("saes", ()))
     return Config(file=file, **found)
 
 

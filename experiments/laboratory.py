@@ -1,8 +1,9 @@
 """What every study of behaviours is given: model, SAE, and the behaviours' stores."""
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,20 @@ from experiments.behaviors import questions_of, read_samples
 from experiments.config import Config
 from experiments.record import Row, say, write_results
 from experiments.subject import Subject, subject_of
+from trimtab.errors import TrimtabError
 from trimtab.model.families import find_layers
-from trimtab.model.hook_points import HookPoint
+from trimtab.model.hook_points import HookPoint, parse_hook_point
 from trimtab.model.language_model import LanguageModel
 from trimtab.model.sae import SAE
 from trimtab.pairs import Sample
 from trimtab.selector.journal import Journal
 from trimtab.selector.material import draw
+from trimtab.selector.scales import DAMAGE_TEXTS
+from trimtab.steering.damage import Damage
+from trimtab.steering.judges.classifier import BehaviorClassifier
 from trimtab.store import Store, build, build_many
+
+TOKENS = "tokens.json"
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +42,10 @@ class Laboratory:
         shelf: folder of what studies share: the stores.
         out: the study's own folder.
         sizes: of the study; with the config they are what a journal is for.
+        journals: those in use, one a hook point: what is measured twice has one key there.
+        meters: of damage, one a hook point.
+        classifiers: of replies, one a behaviour.
+        failed: what could not be measured, and why.
     """
 
     config: Config
@@ -44,14 +55,22 @@ class Laboratory:
     shelf: Path
     out: Path
     sizes: Any
+    journals: dict[str, Journal] = field(default_factory=dict, init=False)
+    meters: dict[str, Damage] = field(default_factory=dict, init=False)
+    classifiers: dict[str, BehaviorClassifier] = field(default_factory=dict, init=False)
+    failed: dict[str, str] = field(default_factory=dict, init=False)
 
     @cached_property
     def samples(self) -> list[Sample]:
         """The samples of all behaviours, at most as many of each as the config says."""
         found: list[Sample] = []
         for name, source in self.config.behaviors.items():
-            every = read_samples(name, source, self.data, self.shelf / "copies")
-            found += draw(every, self.config.samples, self.config.seed)
+            try:
+                every = read_samples(name, source, self.data, self.shelf / "copies")
+            except (TrimtabError, OSError) as error:
+                self.fail(name, error)
+            else:
+                found += draw(every, self.config.samples, self.config.seed)
         return found
 
     @cached_property
@@ -59,11 +78,15 @@ class Laboratory:
         """The store of all behaviours at the SAE's hook point; built where it is not there yet."""
         return build(self.shelf / "store", self.samples, self.model, self.sae)
 
-    def stores_at(self, points: list[HookPoint]) -> dict[HookPoint, Store]:
-        """Return stores of the residuals at other hook points."""
-        folders = {self.shelf / f"residuals-{point}": point for point in points}
-        built = build_many(dict(folders), self.samples, self.model)
-        return {point: built[folder] for folder, point in folders.items()}
+    def stores_at(self, places: Iterable[HookPoint | SAE]) -> dict[HookPoint, Store]:
+        """Return stores at other hook points: of an SAE's features, or of the residuals alone."""
+        points = {place.hook_point if isinstance(place, SAE) else place: place for place in places}
+        folders = {
+            self.shelf / f"{'store' if isinstance(place, SAE) else 'residuals'}-{point}": place
+            for point, place in points.items()
+        }
+        built = build_many(folders, self.samples, self.model)
+        return dict(zip(points, (built[folder] for folder in folders), strict=True))
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -79,73 +102,105 @@ class Laboratory:
             "sizes": asdict(self.sizes),
         }
 
-    @cached_property
-    def journals(self) -> dict[str, Journal]:
-        """The journals in use, one a hook point: what is measured twice has one key there."""
-        return {}
-
-    def journal(self, store: Store) -> Journal:
-        """Return the journal of what is measured at a store's hook point.
-
-        Raises:
-            SelectionError: the study's folder holds measurements of other settings.
-        """
-        point = store.fingerprint["hook_point"]
-        if point not in self.journals:
-            self.journals[point] = Journal(self.out / f"journal-{point}.jsonl", self.settings)
-        return self.journals[point]
-
     def subjects(self) -> Iterator[Subject]:
-        """Yield every behaviour of the config, ready to be measured, and say which it is."""
-        for name in self.config.behaviors:
-            say(name)
-            yield self.subject(name)
+        """Yield every behaviour of the config, ready to be measured, and say which it is.
 
-    def subject(self, name: str, store: Store | None = None) -> Subject:
+        One that cannot be read or split is passed over, and noted in `failed`.
+        """
+        held = {sample.behavior for sample in self.samples}
+        for name in filter(held.__contains__, self.config.behaviors):
+            say(name)
+            try:
+                subject = self.subject(name)
+            except (TrimtabError, OSError) as error:
+                self.fail(name, error)
+            else:
+                yield subject
+
+    def subject(self, name: str, store: Store | None = None, sae: SAE | None = None) -> Subject:
         """Return one behaviour at the SAE's hook point, or where another store was read.
 
         Raises:
-            SelectionError, PairsError: it has too few samples.
+            SelectionError, PairsError: it has too few samples, or `out` holds measurements of
+                other settings.
         """
+        if store is None:
+            store, sae = self.store, self.sae
         source = self.config.behaviors[name]
-        return subject_of(
-            store or self.store,
+        point = store.fingerprint["hook_point"]
+        if point not in self.journals:
+            self.journals[point] = Journal(self.out / f"journal-{point}.jsonl", self.settings)
+        if point not in self.meters:
+            hook_point = parse_hook_point(point)
+            self.meters[point] = Damage(self.model, hook_point, max_texts=DAMAGE_TEXTS)
+        subject = subject_of(
+            store,
             name,
             self.model,
-            self.sae if store is None else None,
-            self.journal(store or self.store),
+            sae,
+            self.journals[point],
+            self.meters[point],
             questions=questions_of(name, source, self.data),
             most=self.config.questions,
             budget=self.config.budget,
             seed=self.config.seed,
+            classifier=self.classifiers.get(name),
         )
+        self.classifiers[name] = subject.bench.classifier
+        return subject
 
-    def write(self, tables: dict[str, list[Row]], **facts: Any) -> None:
+    def rows(self, what: str, found: Iterable[Row]) -> list[Row]:
+        """Return rows as far as they can be measured; why they end early is noted in `failed`."""
+        rows: list[Row] = []
+        try:
+            for row in found:
+                rows.append(row)
+        except TrimtabError as error:
+            self.fail(what, error)
+        return rows
+
+    def write(self, tables: Mapping[str, list[Row]], **facts: Any) -> None:
         """Write the study's tables, with what they rest on."""
-        write_results(
-            self.out,
-            tables,
-            {
-                **self.settings,
-                "config": self.config.file.name,
-                "behaviors": list(self.config.behaviors),
-                "samples": len(self.samples),
-                **facts,
-            },
-        )
+        judges = {
+            name: {"kind": one.kind, "accuracy": one.accuracy, "reliable": one.reliable}
+            for name, one in self.classifiers.items()
+        }
+        config = {
+            **self.settings,
+            "config": self.config.file.name,
+            "behaviors": list(self.config.behaviors),
+            "n_samples": len(self.samples),
+            "judges": judges,
+            "failed": self.failed,
+            **facts,
+        }
+        write_results(self.out, tables, config)
+
+    def fail(self, what: str, error: Exception) -> None:
+        """Say and note why something could not be measured."""
+        say(f"{what}: {error}")
+        self.failed[what] = str(error)
 
 
 @contextmanager
-def counted(model: LanguageModel) -> Iterator[list[int]]:
-    """Count the tokens that pass the model's last layer inside; the list's one number."""
-    count = [0]
+def counted(model: LanguageModel, out: Path) -> Iterator[dict[str, float]]:
+    """Count the tokens that pass the model's last layer inside, padding among them.
+
+    The count is kept in `out` and goes on where an interrupted study left it.
+    """
+    file = out / TOKENS
+    count: dict[str, float] = {"tokens": 0, "seconds": 0.0}
+    if file.exists():
+        count.update(json.loads(file.read_text(encoding="utf-8")))
 
     def add(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         x = args[0] if args else kwargs["hidden_states"]
-        count[0] += x.shape[0] * x.shape[1]
+        count["tokens"] += x.shape[0] * x.shape[1]
 
     handle = find_layers(model.module)[-1].register_forward_pre_hook(add, with_kwargs=True)
     try:
         yield count
     finally:
         handle.remove()
+        out.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(count) + "\n", encoding="utf-8")

@@ -29,9 +29,13 @@ def write_results(
         config: settings and seed of the run, and what was found on the way.
     """
     out.mkdir(parents=True, exist_ok=True)
+    parts = {}
     for name, rows in tables.items():
         table = pl.DataFrame([flat(row) for row in rows], infer_schema_length=None)
-        table.write_parquet(out / f"{name}.parquet")
+        parts[out / f"{name}.parquet"] = part = out / f"{name}.part"
+        table.write_parquet(part)
+    for file, part in parts.items():  # all of them were written
+        part.replace(file)
     whole = {
         **config,
         "commit": commit(),

@@ -11,19 +11,20 @@ from torch import Tensor
 from trimtab.model.hook_points import parse_hook_point
 from trimtab.model.language_model import LanguageModel
 from trimtab.model.sae import SAE
+from trimtab.pairs import Sample
 from trimtab.selector.bench import Bench
 from trimtab.selector.intervals import Estimate, mean_estimate, rate_estimate
 from trimtab.selector.journal import Journal
 from trimtab.selector.material import Material, gather
 from trimtab.selector.parts import Choice, Parts, compose
+from trimtab.selector.scales import MakeMargin
 from trimtab.steering.damage import Damage
-from trimtab.steering.judges.classifier import train_classifier
+from trimtab.steering.judges.classifier import BehaviorClassifier, train_classifier
 from trimtab.steering.margin import Margin
 from trimtab.store import Store
 from trimtab.store.fingerprint import longest_of, prompt_form
 
 SHARES = (0.5, 0.25, 0.25)  # of the groups: vectors are made, chosen, and reported on
-DAMAGE_TEXTS = 16  # neutral texts of the meter that vectors are brought to the budget by
 
 Floats = NDArray[np.float64]
 
@@ -37,6 +38,7 @@ class Subject:
 
     Attributes:
         bench: brings vectors to equal damage; lets the model write, and judges it.
+        make_margin: makes a margin of samples, as the two below are.
         tune: margin of the pairs that choices are made on.
         report: margin of the held-out pairs.
         most: questions whose replies are judged.
@@ -45,6 +47,7 @@ class Subject:
     name: str
     material: Material
     bench: Bench
+    make_margin: MakeMargin
     tune: Margin
     report: Margin
     most: int
@@ -67,22 +70,22 @@ class Subject:
 
     @cached_property
     def base_of_select(self) -> Floats:
-        """Margins of the unsteered model on the samples that vectors are made of, `(n,)`."""
-        bench, samples = self.bench, self.material.select
+        """Margins of the unsteered model on the samples that vectors are made of, `(n,)`.
+
+        NaN of one that the model cannot read whole.
+        """
 
         def measure() -> list[float]:
-            margin = Margin(
-                bench.model,
-                samples,
-                bench.hook_point,
-                chat=bench.chat,
-                system=bench.system,
-                longest=bench.longest,
-            )
+            margin = self.make_margin(self.material.select)
             base = dict(zip((sample.id for sample in margin.samples), margin.base, strict=True))
-            return [float(base.get(sample.id, np.nan)) for sample in samples]
+            return [float(base.get(sample.id, np.nan)) for sample in self.material.select]
 
-        return np.array(bench.journal.once(("base of select", self.name), measure))
+        return np.array(self.bench.journal.once(("base of select", self.name), measure))
+
+    @property
+    def paired(self) -> bool:
+        """Whether every sample has both sides."""
+        return all(sample.is_pair for sample in self.material.samples)
 
     @property
     def groups(self) -> list[str]:
@@ -110,18 +113,22 @@ class Subject:
         """Return whether the reply to each question shows the behaviour, `(n,)` zeros and ones."""
         asked = self.material.questions[: self.most]
         strength = 0.0 if added is None else float(added.norm())
-        return self.bench.judge.shows(asked, self.bench.replies(added, asked, strength)).astype(
-            float
-        )
+        replies = self.bench.replies(added, asked, strength)
+        return self.bench.judge.shows(asked, replies).astype(np.float64)
 
-    def rate(self, direction: Tensor | None) -> Estimate:
-        """Estimate the behaviour rate at equal damage; of the unsteered model without a direction.
+    def rate(self, directions: Sequence[Tensor | None]) -> Estimate:
+        """Estimate the behaviour rate at equal damage, over questions and over several draws.
+
+        None in place of a direction stands for the unsteered model. There is no rate where the
+        judge cannot judge.
 
         Raises:
-            VectorError: it cannot be brought to the damage budget.
+            VectorError: one of them cannot be brought to the damage budget.
         """
-        added = None if direction is None else self.bench.at_budget(direction)
-        shown = self.shown(added)
+        if not self.bench.judge.reliable:
+            return Estimate(None, reason=f"the judge's accuracy is {self.bench.judge.accuracy:.2f}")
+        added = [None if one is None else self.bench.at_budget(one) for one in directions]
+        shown = np.stack([self.shown(one) for one in added], axis=1)
         return rate_estimate(shown, [str(i) for i in range(len(shown))])
 
 
@@ -131,11 +138,13 @@ def subject_of(
     model: LanguageModel,
     sae: SAE | None,
     journal: Journal,
+    damage: Damage,
     *,
     questions: Sequence[str],
     most: int,
     budget: float,
     seed: int,
+    classifier: BehaviorClassifier | None = None,
 ) -> Subject:
     """Split a behaviour of a store and prepare its measurements.
 
@@ -145,10 +154,12 @@ def subject_of(
         model: the store's, in float32.
         sae: the store's; None where it has none.
         journal: of every measurement.
+        damage: the meter of the store's hook point.
         questions: open ones for the behaviour rate.
         most: so many of them are asked.
         budget: damage that vectors are compared at, nats per token.
         seed: of the split.
+        classifier: of the behaviour's replies; None trains one.
 
     Raises:
         SelectionError, PairsError: there are too few samples to split.
@@ -160,19 +171,19 @@ def subject_of(
     chat, system = prompt_form(store.fingerprint)
     longest = longest_of(store.fingerprint)
 
-    def margin(part: str) -> Margin:
-        samples = material.tune if part == "tune" else material.report
+    def make_margin(samples: Sequence[Sample]) -> Margin:
         return Margin(model, samples, point, chat=chat, system=system, longest=longest)
 
     bench = Bench(
         journal,
         point,
-        Damage(model, point, max_texts=DAMAGE_TEXTS),
+        damage,
         budget,
         model,
-        train_classifier(material.seen, model),
+        classifier or train_classifier(material.seen, model),
         chat=chat,
         system=system,
         longest=longest,
     )
-    return Subject(behavior, material, bench, margin("tune"), margin("report"), most)
+    tune, report = make_margin(material.tune), make_margin(material.report)
+    return Subject(behavior, material, bench, make_margin, tune, report, most)

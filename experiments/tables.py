@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from trimtab.errors import SelectionError
+from trimtab.model.features.descriptions import visible
 
 Row = Mapping[str, Any]
 
@@ -57,7 +58,25 @@ def titled(shown: Shown, table: pl.DataFrame) -> str:
         | {spaced(name): interval(row, name) for name in shown.estimated}
         for row in table.iter_rows(named=True)
     ]
-    return f"{shown.title}.\n\n{markdown(rows)}"
+    told = [f"{spaced(n)} {number(x)}" for n in shown.estimated if (x := detectable(table, n))]
+    could = (
+        f"Smallest difference that four runs of five would show, by the median interval: "
+        f"{', '.join(told)}.\n"
+        if told
+        else ""
+    )
+    return "\n".join(filter(None, (f"{shown.title}.\n", markdown(rows), could)))
+
+
+def detectable(table: pl.DataFrame, name: str) -> float | None:
+    """Return the smallest value that an interval as wide as the median would show, at 80 % power.
+
+    It is 2.80 standard errors, and a 95 % interval reaches 1.96 of them to either side.
+    """
+    if f"{name}_low" not in table.columns:
+        return None
+    width = (table[f"{name}_high"] - table[f"{name}_low"]).drop_nulls().median()
+    return None if width is None else float(width) / 2 * 2.80 / 1.96  # type: ignore[arg-type]
 
 
 def spaced(name: object) -> str:
@@ -78,8 +97,10 @@ def number(value: float | None) -> str:
 
 
 def interval(row: Row, name: str) -> str:
-    """Return a row's value with its interval, where it has one."""
-    return estimate(row.get(name), row.get(f"{name}_low"), row.get(f"{name}_high"))
+    """Return a row's value with its interval, where it has one, or why there is no value."""
+    if row.get(name) is None:
+        return row.get(f"{name}_reason") or ""
+    return estimate(row[name], row.get(f"{name}_low"), row.get(f"{name}_high"))
 
 
 def estimate(value: float | None, low: float | None, high: float | None) -> str:
@@ -100,6 +121,17 @@ def panels(names: Sequence[str], across: int = 3) -> tuple[Figure, dict[str, Axe
     return figure, dict(zip(names, axes, strict=False))
 
 
+def band(axis: Axes, x: Sequence[float], table: pl.DataFrame, name: str, color: Any = None) -> None:
+    """Shade the intervals of a column over `x`; points without one have none."""
+    low, high = (
+        table[f"{name}_{end}"].cast(pl.Float64).fill_null(float("nan")).to_list()
+        if f"{name}_{end}" in table.columns
+        else [float("nan")] * len(x)
+        for end in ("low", "high")
+    )
+    axis.fill_between(x, low, high, color=color, alpha=0.12, linewidth=0)
+
+
 def over_features(axis: Axes, counts: Sequence[int]) -> None:
     """Let a panel's x axis be numbers of features, by doublings, with a tick at each count."""
     axis.set_xscale("log", base=2)
@@ -114,5 +146,5 @@ def save(figure: Figure, file: Path) -> None:
 
 
 def _cell(text: str) -> str:
-    """Texts may come from anywhere: none of them ends a cell or a row."""
-    return " ".join(text.split()).replace("|", "\\|")
+    """Texts may come from anywhere: none of them ends a cell or a row, or is obeyed."""
+    return visible(" ".join(text.split())).replace("|", "\\|")

@@ -1,43 +1,60 @@
-"""Maps from one behaviour's differences to another's, learnt from a few matched pairs."""
+"""Maps from one behaviour's feature differences to another's, learnt from a few matched pairs.
+
+Rows are differences of features, `(k, d_sae)` float64. A few rows span little of that space: a map
+says something of what lies in the span of the first behaviour's rows alone, and leads into the span
+of the second's.
+"""
 
 import numpy as np
-import torch
-from scipy.linalg import orthogonal_procrustes
+from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import Ridge
-from torch import Tensor
+from sklearn.kernel_ridge import KernelRidge
 
 from experiments.subject import Subject
 from trimtab.pairs import Sample
 
+Floats = NDArray[np.float64]
 
-def matched_pairs(one: Subject, other: Subject) -> list[tuple[int, int]]:
-    """Return rows of two behaviours whose texts are most alike, each row once, likest first."""
-    texts = [[_text(sample) for sample in subject.material.select] for subject in (one, other)]
-    words = TfidfVectorizer().fit([*texts[0], *texts[1]])
-    alike = (words.transform(texts[0]) @ words.transform(texts[1]).T).toarray()
-    rows, columns = linear_sum_assignment(alike, maximize=True)
-    order = np.argsort(-alike[rows, columns], kind="stable")
-    return [(int(rows[i]), int(columns[i])) for i in order]
+RANK_TOLERANCE = 1e-9  # of the largest singular value, below which a direction is noise
 
 
-def orthogonal(x: Tensor, y: Tensor, at: Tensor) -> Tensor:
-    """Turn `at` `(d_model,)` by the rotation that best turns the rows of `x` into those of `y`."""
-    turn, _ = orthogonal_procrustes(x.double().numpy(), y.double().numpy())
-    return torch.from_numpy(at.double().numpy() @ turn).float()
+def matched_pairs(one: Subject, other: Subject, few: int) -> list[int]:
+    """Return the rows of `one` whose texts are most alike to the first `few` rows of `other`.
+
+    Each row is matched once.
+    """
+    theirs, ours = ([_text(s) for s in subject.material.select] for subject in (one, other))
+    words = TfidfVectorizer().fit([*theirs, *ours])
+    alike = (words.transform(ours[:few]) @ words.transform(theirs).T).toarray()
+    _, columns = linear_sum_assignment(alike, maximize=True)
+    return [int(column) for column in columns]
 
 
-def linear(x: Tensor, y: Tensor, at: Tensor) -> Tensor:
-    """Map `at` `(d_model,)` by ridge regression of the rows of `y` on those of `x`."""
-    strength = float(x.double().pow(2).sum(1).mean())  # as strong as one row is long
-    model = Ridge(alpha=strength, fit_intercept=False).fit(x.double().numpy(), y.double().numpy())
-    return torch.from_numpy(model.predict(at.double().numpy()[None])[0]).float()
+def orthogonal(x: Floats, y: Floats, at: Floats) -> Floats:
+    """Turn `at` `(d,)` by the rotation that best turns the rows of `x` into those of `y`.
+
+    Orthogonal Procrustes (Schoenemann 1966), without the directions that the rows say nothing of:
+    there it would turn at random.
+    """
+    of_x, in_x = np.linalg.qr(x.T)
+    of_y, in_y = np.linalg.qr(y.T)
+    u, strength, v = np.linalg.svd(in_x @ in_y.T)
+    kept = strength > RANK_TOLERANCE * strength[0]
+    return np.asarray((at @ of_x) @ u[:, kept] @ v[kept] @ of_y.T)
 
 
-def _text(sample: Sample) -> str:
-    """A sample's prompt; a raw text has none, and stands for itself."""
-    return sample.prompt or " ".join(text for _, text in sample.sides)
+def linear(x: Floats, y: Floats, at: Floats) -> Floats:
+    """Map `at` `(d,)` by ridge regression of the rows of `y` on those of `x`.
+
+    The penalty is as strong as a row is long.
+    """
+    model = KernelRidge(alpha=float((x**2).sum(1).mean())).fit(x, y)
+    return np.asarray(model.predict(at[None])[0])
 
 
 MAPS = {"orthogonal map": orthogonal, "linear map": linear}
+
+
+def _text(sample: Sample) -> str:
+    return " ".join([sample.prompt, *(text for _, text in sample.sides)])

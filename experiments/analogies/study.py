@@ -1,15 +1,18 @@
 """Do the features of one behaviour steer another?
 
 1. Transfer: every behaviour's dense vector, and its vector of few features, on every other's
-   held-out margin and replies, beside as many random features of the first.
+   held-out margin and replies, beside as many random features of the first, and no vector at all.
 2. Prediction: does what is known of two behaviours (likeness of vectors, shared features,
    attribution) rank the transfers? Spearman's correlation; whole behaviours are drawn.
-3. Help: a behaviour of which there are few pairs, and another of which there are many: adding the
-   other's vector, or several; its own differences on the other's features alone; the other's
-   vector through a map that matched pairs teach. Beside each, its own few pairs alone.
+3. Help: a behaviour of which there are few pairs, and others of which there are many. The helper is
+   the one whose vector is most like that of the few. Added are its features, or two helpers', or
+   random ones of its features; the few pairs' differences are taken on its features alone, or on
+   random ones; or its feature differences go through a map that the few pairs and their likest ones
+   teach. Beside each, the few pairs alone. Behaviours of unpaired texts have no part in it: a
+   text's difference is one from the mean of all, so that few of them are not few.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,45 +53,28 @@ SIZES = Sizes()
 
 def study(laboratory: Laboratory) -> dict[str, list[Row]]:
     """Measure everything, and return the tables."""
-    sizes: Sizes = laboratory.sizes
+    sizes, seed = laboratory.sizes, laboratory.config.seed
     subjects = list(laboratory.subjects())
-    transfers = [
+    transfers: list[Row] = []
+    for other in subjects:
+        row: Row = {"from": "", "to": other.name, "vector": "unsteered"}
+        transfers.append(row | {"behavior_rate": other.rate([None])})
+        for one in subjects:
+            what = f"{one.name} on {other.name}"
+            transfers += laboratory.rows(what, _transfer(one, other, sizes, seed))
+    predictions = [
         row
-        for one in subjects
-        for other in subjects
-        for row in _transfer(one, other, sizes, laboratory.config.seed)
-    ]
-    measured = {
-        vector: {
-            (row["from"], row["to"]): row["effect"].value
-            for row in transfers
-            if row["vector"] == vector
-        }
         for vector in ("dense", "features")
-    }
-    predicted: dict[str, dict[Cell, float]] = {
-        name: {
-            (one.name, other.name): predict(one, other, sizes.features)
-            for one in subjects
-            for other in subjects
-            if one is not other
-        }
-        for name, predict in PREDICTORS.items()
-    }
-    predictions: list[Row] = [
-        {
-            "vector": vector,
-            "predictor": name,
-            "cells": len(cells),
-            "spearman": rank_correlation(cells, measured[vector], laboratory.config.seed),
-        }
-        for vector in measured
-        for name, cells in predicted.items()
+        for row in _predictions(subjects, vector, transfers, sizes, seed)
     ]
+    paired = [subject for subject in subjects if subject.paired]
     helped = [
         row
-        for other in subjects
-        for row in _helped(other, subjects, predicted["first-order attribution"], sizes)
+        for other in paired
+        for row in laboratory.rows(
+            f"{other.name}, of few pairs", _helped(other, paired, laboratory)
+        )
+        if len(paired) > 1
     ]
     return {"transfers": transfers, "predictions": predictions, "helped": helped}
 
@@ -96,69 +82,120 @@ def study(laboratory: Laboratory) -> dict[str, list[Row]]:
 def _transfer(one: Subject, other: Subject, sizes: Sizes, seed: int) -> Iterator[Row]:
     """Yield what the vectors of one behaviour do to another, or to itself."""
     say(f"{one.name} on {other.name}")
-    parts, everyone = one.parts, tuple(range(one.parts.n_samples))
     own = strongest_features(one, sizes.features)
-    vectors = {"dense": [one.dense], "features": [compose(parts, Choice(everyone, own))]}
-    assert parts.features is not None
-    fired = parts.features.abs().sum(0).nonzero().flatten()
-    generator = torch.Generator().manual_seed(seed)
-    vectors["random features"] = [
-        compose(parts, Choice(everyone, tuple(fired[some[: sizes.features]].tolist())))
-        for some in (torch.randperm(len(fired), generator=generator) for _ in range(sizes.draws))
-    ]
+    vectors = {
+        "dense": [one.dense],
+        "features": [_of(one, own)],
+        "random features": [_of(one, some) for some in _random(one, sizes, seed)],
+    }
     for name, directions in vectors.items():
-        row: Row = {"from": one.name, "to": other.name, "vector": name}
-        row["effect"] = other.effect(directions)
-        if len(directions) == 1:
-            row["behavior_rate"] = other.rate(directions[0])
-        yield row
+        yield {
+            "from": one.name,
+            "to": other.name,
+            "vector": name,
+            "effect": other.effect(directions),
+            "behavior_rate": other.rate(directions),
+        }
 
 
-def _helped(
-    other: Subject, subjects: list[Subject], predicted: dict[Cell, float], sizes: Sizes
+def _predictions(
+    subjects: Sequence[Subject],
+    vector: str,
+    transfers: Sequence[Row],
+    sizes: Sizes,
+    seed: int,
 ) -> Iterator[Row]:
+    """Yield a row a predictor, of the transfers of one kind of vector."""
+    measured: dict[Cell, float] = {
+        (row["from"], row["to"]): row["effect"].value
+        for row in transfers
+        if row["vector"] == vector
+    }
+    for name, predict in PREDICTORS.items():
+        predicted = {
+            (one.name, other.name): predict(one, other, sizes.features)
+            for one in subjects
+            for other in subjects
+            if one is not other and (one.name, other.name) in measured
+        }
+        estimate, chance = rank_correlation(predicted, measured, seed)
+        yield {
+            "vector": vector,
+            "predictor": name,
+            "cells": len(predicted),
+            "spearman": estimate,
+            "chance": chance,
+        }
+
+
+def _helped(other: Subject, subjects: Sequence[Subject], laboratory: Laboratory) -> Iterator[Row]:
     """Yield what other behaviours add to a behaviour of few pairs."""
     say(f"{other.name}, of few pairs")
-    helpers = sorted(
-        (one for one in subjects if one is not other),
-        key=lambda one: -predicted[one.name, other.name],
-    )
+    sizes: Sizes = laboratory.sizes
     few = tuple(range(sizes.few))
     own = compose(other.parts, Choice(few))
     alone = other.effects(other.bench.at_budget(own))
 
-    def row(way: str, helper: str, direction: Tensor) -> Row:
-        found = other.effects(other.bench.at_budget(direction))
-        return {
+    def like(one: Subject) -> float:
+        return float(torch.nn.functional.cosine_similarity(one.dense, own, dim=0))
+
+    first, *rest = sorted((s for s in subjects if s is not other), key=like, reverse=True)
+    features = strongest_features(first, sizes.features)
+    drawn = _random(first, sizes, laboratory.config.seed)
+
+    def plus(*added: Tensor) -> Tensor:
+        """The few pairs' vector and others, each at the budget by itself."""
+        return torch.stack([other.bench.at_budget(one) for one in (own, *added)]).sum(0)
+
+    ways: dict[str, list[Tensor]] = {
+        "its few pairs": [own],
+        "all its pairs": [other.dense],
+        "with the helper's features": [plus(_of(first, features))],
+        "with random features of the helper": [plus(_of(first, some)) for some in drawn],
+    }
+    if rest:
+        second = _of(rest[0], strongest_features(rest[0], sizes.features))
+        ways["with two helpers' features"] = [plus(_of(first, features), second)]
+    differences = {
+        "on the helper's features": [features],
+        "on random features of the helper": drawn,
+    }
+    for way, choices in differences.items():
+        found = [_of(other, some, few) for some in choices]
+        ways[way] = [direction for direction in found if direction.norm() > 0]
+    assert first.parts.features is not None and other.parts.features is not None
+    assert other.parts.decoder is not None
+    x = first.parts.features[matched_pairs(first, other, sizes.few)].double().numpy()
+    y = other.parts.features[list(few)].double().numpy()
+    mean = first.parts.features.mean(0).double().numpy()
+    for way, mapped in MAPS.items():
+        ways[way] = [torch.from_numpy(mapped(x, y, mean)).float() @ other.parts.decoder]
+    for way, directions in ways.items():
+        if not directions:
+            continue
+        effects = [other.effects(other.bench.at_budget(one)) for one in directions]
+        found_effects = np.stack(effects, axis=1)
+        yield {
             "behavior": other.name,
             "way": way,
-            "helper": helper,
-            "effect": mean_estimate(found, other.groups),
-            "beyond_few": mean_estimate(found - alone, other.groups),
+            "helper": "" if way in ("its few pairs", "all its pairs") else first.name,
+            "effect": mean_estimate(found_effects, other.groups),
+            "beyond_few": mean_estimate(found_effects - alone[:, None], other.groups),
         }
 
-    yield row("its own few pairs", "", own)
-    yield row("all its own pairs", "", other.dense)
-    lengths = {one.name: one.bench.at_budget(one.dense) for one in helpers}
-    budget = other.bench.at_budget(own)
-    for count in (1, 2):
-        added = torch.stack([budget, *(lengths[one.name] for one in helpers[:count])]).sum(0)
-        yield row(f"with {count} added", ", ".join(one.name for one in helpers[:count]), added)
-    best = helpers[0]
-    shared = Choice(few, _fired(other, few, strongest_features(best, sizes.features)))
-    yield row("its own, on the helper's features", best.name, compose(other.parts, shared))
-    pairs = matched_pairs(best, other)[: sizes.few]
-    x, y = best.parts.residual[[a for a, _ in pairs]], other.parts.residual[[b for _, b in pairs]]
-    yield row("its own matched pairs", best.name, y.mean(0))
-    for way, mapped in MAPS.items():
-        yield row(way, best.name, mapped(x, y, best.dense))
+
+def _of(
+    subject: Subject, features: tuple[int, ...], samples: tuple[int, ...] | None = None
+) -> Tensor:
+    """Return the mean differences of some features, over some samples or all, `(d_model,)`."""
+    everyone = tuple(range(subject.parts.n_samples))
+    return compose(subject.parts, Choice(samples or everyone, features))
 
 
-def _fired(
-    subject: Subject, samples: tuple[int, ...], features: tuple[int, ...]
-) -> tuple[int, ...]:
-    """Return those of the features that differ in the samples; all where none does."""
+def _random(subject: Subject, sizes: Sizes, seed: int) -> list[tuple[int, ...]]:
+    """Draw features among those that differ in a behaviour, as many as its small vector has."""
     assert subject.parts.features is not None
-    differs = subject.parts.features[list(samples)].mean(0)[list(features)] != 0
-    kept = tuple(np.array(features)[differs.numpy()].tolist())
-    return kept or features
+    fired = subject.parts.features.abs().sum(0).nonzero().flatten()
+    generator = torch.Generator().manual_seed(seed)
+    orders = (torch.randperm(len(fired), generator=generator) for _ in range(sizes.draws))
+    return [tuple(fired[order[: sizes.features]].tolist()) for order in orders]

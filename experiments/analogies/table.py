@@ -1,6 +1,8 @@
 """Draw what `experiments.analogies` measured, from its Parquet: no model, no torch."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -15,12 +17,13 @@ TABLES = {
         ("effect", "behavior_rate"),
     ),
     "predictions": Shown(
-        "Predicted against measured transfer between unlike behaviours; intervals over behaviours",
-        ("vector", "predictor", "cells"),
+        "Predicted against measured transfer between unlike behaviours; intervals over behaviours; "
+        "chance: share of exchanges of names that correlate as strongly",
+        ("vector", "predictor", "cells", "chance"),
         ("spearman",),
     ),
     "helped": Shown(
-        "A behaviour of few pairs, helped by another that attribution finds nearest",
+        "A behaviour of few pairs, helped by the one whose vector is most like theirs",
         ("behavior", "way", "helper"),
         ("effect", "beyond_few"),
     ),
@@ -39,16 +42,20 @@ def draw(out: Path) -> str:
 
 
 def _matrix(rows: pl.DataFrame) -> Figure:
-    """Draw two matrices: effects as a share of each behaviour's own vector's."""
-    names = rows["from"].unique(maintain_order=True).to_list()
+    """Draw two matrices: effects as a share of each behaviour's own vector's.
+
+    A behaviour whose own vector has no clear effect is left blank.
+    """
+    names = rows["to"].unique(maintain_order=True).to_list()
     side = 1.6 + 0.62 * len(names)
     figure = Figure(figsize=(2 * side + 1, side), layout="constrained")
     for axis, vector in zip(figure.subplots(1, 2), ("dense", "features"), strict=True):
-        cells = {(r["from"], r["to"]): r["effect"] for r in rows.filter(vector=vector).to_dicts()}
-        shares = np.array([[cells[a, b] / cells[b, b] for b in names] for a in names])
+        cells = {(r["from"], r["to"]): r for r in rows.filter(vector=vector).to_dicts()}
+        shares = np.array([[_share(cells, a, b) for b in names] for a in names])
         image = axis.imshow(shares, cmap="RdBu_r", vmin=-1, vmax=1)
         for (i, j), share in np.ndenumerate(shares):
-            axis.text(j, i, number(share), ha="center", va="center", fontsize="x-small")
+            text = "" if np.isnan(share) else number(share)
+            axis.text(j, i, text, ha="center", va="center", fontsize="x-small")
         axis.set_xticks(range(len(names)), names, rotation=60, ha="right")
         axis.set_yticks(range(len(names)), names)
         axis.set_title(f"{vector} vectors")
@@ -56,3 +63,10 @@ def _matrix(rows: pl.DataFrame) -> Figure:
     figure.supylabel("vector of")
     figure.colorbar(image, ax=figure.axes, label="share of its own vector's effect")
     return figure
+
+
+def _share(cells: Mapping[tuple[str, str], dict[str, Any]], one: str, other: str) -> float:
+    whole, part = cells.get((other, other)), cells.get((one, other))
+    if whole is None or part is None or not (whole["effect_low"] or 0) > 0:
+        return float("nan")
+    return float(part["effect"] / whole["effect"])

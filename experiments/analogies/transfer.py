@@ -1,20 +1,24 @@
 """What of one behaviour might steer another: predictions from what is known of both."""
 
-from collections.abc import Callable, Mapping
+import itertools
+import math
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from scipy.stats import spearmanr
 from torch import Tensor
 
 from experiments.subject import Subject
-from trimtab.selector.intervals import RESAMPLES, Estimate
+from trimtab.selector.audit.lds import spearman
+from trimtab.selector.intervals import RESAMPLES, Estimate, tails
 from trimtab.selector.rankers import FEATURE_RANKERS, Evidence
 
 Cell = tuple[str, str]  # from which behaviour, to which
 
-MIN_BEHAVIORS = 4  # below it there are too few cells to rank
+MIN_BEHAVIORS = 8  # below it draws of behaviours bound nothing
+MIN_DISTINCT = 4  # behaviours that a draw must hold
+MIN_CELLS = 4
+PERMUTATIONS = 2000
 
 
 def strongest_features(subject: Subject, count: int) -> tuple[int, ...]:
@@ -57,36 +61,64 @@ PREDICTORS: Mapping[str, Callable[[Subject, Subject, int], float]] = {
 
 def rank_correlation(
     predicted: Mapping[Cell, float], measured: Mapping[Cell, float], seed: int
-) -> Estimate:
-    """Estimate Spearman's correlation over pairs of unlike behaviours.
+) -> tuple[Estimate, float | None]:
+    """Estimate Spearman's correlation over pairs of unlike behaviours, and its chance.
 
-    A behaviour is in many pairs, so that whole behaviours are drawn for the interval, and a pair
-    counts as often as both of its ends do.
+    A behaviour is in many pairs, so that whole behaviours are drawn for the interval: a pair counts
+    as often as both of its ends do. The chance is the share of ways to exchange the behaviours'
+    names in the prediction that correlate as strongly, of either sign (Mantel 1967); few behaviours
+    allow nothing else.
+
+    Args:
+        predicted: by (from, to).
+        measured: the same.
+        seed: of both.
     """
-    names = sorted({name for cell in measured for name in cell})
-    cells = [cell for cell in measured if cell[0] != cell[1]]
-    x = np.array([predicted[cell] for cell in cells])
-    y = np.array([measured[cell] for cell in cells])
-    value = _spearman(x, y)
-    if len(names) < MIN_BEHAVIORS or value is None:
-        return Estimate(value, reason=f"an interval needs {MIN_BEHAVIORS} behaviours or more")
+    cells = [cell for cell in measured if cell[0] != cell[1] and cell in predicted]
+    names = sorted({name for cell in cells for name in cell})
+    value = _spearman(predicted, measured, cells)
+    if value is None:
+        return Estimate(None, reason="all are predicted, or measured, to be the same"), None
+    rng = np.random.default_rng(seed)
+    if math.factorial(len(names)) <= PERMUTATIONS:
+        orders = [list(order) for order in itertools.permutations(names)]
+    else:
+        orders = [names, *(rng.permutation(names).tolist() for _ in range(PERMUTATIONS))]
+    as_strong = 0
+    for order in orders:
+        renamed = dict(zip(names, order, strict=True))
+        exchanged = {(a, b): predicted.get((renamed[a], renamed[b]), np.nan) for a, b in cells}
+        found = _spearman(exchanged, measured, cells)
+        as_strong += found is not None and abs(found) >= abs(value) - 1e-12
+    chance = as_strong / len(orders)
+    if len(names) < MIN_BEHAVIORS:
+        why = f"an interval needs {MIN_BEHAVIORS} behaviours or more"
+        return Estimate(value, reason=why), chance
     place = {name: i for i, name in enumerate(names)}
     ends = np.array([[place[a], place[b]] for a, b in cells])
-    generator = np.random.default_rng(seed)
-    found = []
-    for _ in range(RESAMPLES):
-        times = generator.multinomial(len(names), np.full(len(names), 1 / len(names)))
+    draws: list[float] = []
+    while len(draws) < RESAMPLES:
+        times = rng.multinomial(len(names), np.full(len(names), 1 / len(names)))
+        if (times > 0).sum() < MIN_DISTINCT:
+            continue
         often = times[ends].prod(1)
-        one = _spearman(np.repeat(x, often), np.repeat(y, often))
-        found += [] if one is None else [one]
-    low, high = np.quantile(found, [0.025, 0.975])
-    return Estimate(value, float(low), float(high))
+        some = [cell for cell, count in zip(cells, often, strict=True) for _ in range(count)]
+        found = _spearman(predicted, measured, some)
+        draws += [] if found is None else [found]
+    low, high = np.quantile(draws, tails(len(names)))
+    return Estimate(value, float(low), float(high)), chance
 
 
-def _spearman(x: NDArray[np.float64], y: NDArray[np.float64]) -> float | None:
-    if len(x) < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
+def _spearman(
+    predicted: Mapping[Cell, float], measured: Mapping[Cell, float], cells: Sequence[Cell]
+) -> float | None:
+    x = np.array([predicted[cell] for cell in cells])
+    y = np.array([measured[cell] for cell in cells])
+    known = np.isfinite(x) & np.isfinite(y)
+    x, y = x[known], y[known]
+    if len(x) < MIN_CELLS or np.ptp(x) == 0 or np.ptp(y) == 0:
         return None
-    return float(spearmanr(x, y).statistic)
+    return float(spearman(x, y))
 
 
 def _mean_features(subject: Subject) -> Tensor:

@@ -13,6 +13,7 @@ from trimtab.selector.rankers import FEATURE_RANKERS, Evidence
 
 Order = Callable[["Found"], list[int]]
 
+NEIGHBOURS = 8  # in length, among which a feature's stand-in is drawn
 ACDC_SHARE = 0.002  # of the full effect: a feature whose removal costs less is removed
 
 
@@ -25,7 +26,7 @@ class Found:
         features: those that the vector has, `(n,)`.
         terms: what each adds, `(n, d_model)`, which sums to what is added.
         tested: features that pruning by measurement tries to remove; the rest goes first.
-        seed: of whatever is drawn.
+        seed: of the gates.
     """
 
     subject: Subject
@@ -35,9 +36,20 @@ class Found:
     seed: int
 
     def ranked(self, scores: Tensor) -> list[int]:
-        """Return positions in `features` by scores `(n,)`, the highest first."""
-        order: list[int] = scores.argsort(descending=True, stable=True).tolist()
-        return order
+        """Return positions in `features` by scores `(n,)`, the highest first.
+
+        Those with the same score, such as those that a way never looked at, by their term's length.
+        """
+        lengths = self.terms.norm(dim=1).tolist()
+        by = list(zip(scores.tolist(), lengths, strict=True))
+        return sorted(range(len(by)), key=by.__getitem__, reverse=True)
+
+    @property
+    def positive(self) -> list[bool]:
+        """Whether each feature fires more on the positive side, `(n,)`."""
+        assert self.subject.parts.features is not None
+        means = self.subject.parts.features.mean(0)[list(self.features)]
+        return (means > 0).tolist()
 
 
 def terms_at_budget(subject: Subject, tested: int, seed: int) -> Found:
@@ -77,7 +89,7 @@ def integrated_gradients(found: Found, steps: int = 4) -> list[int]:
 
 
 def learned_masks(found: Found) -> list[int]:
-    """Order by how long hard-concrete gates leave a feature open, then by the last gradient."""
+    """Order by how many penalties hard-concrete gates leave a feature open at."""
     subject = found.subject
     meter = subject.bench.meter(subject.tune, f"{subject.name} tune")
     place = {feature: i for i, feature in enumerate(found.features)}
@@ -90,10 +102,7 @@ def learned_masks(found: Found) -> list[int]:
         seed=found.seed,
     )
     for point in points:
-        kept = [place[feature] for feature in point.choice.features or ()]
-        scores[kept] += 1.0
-        near = torch.sigmoid(found.terms[kept] @ point.gradient)  # breaks ties, below 1
-        scores[kept] = scores[kept].floor() + 0.999 * near
+        scores[[place[feature] for feature in point.choice.features or ()]] += 1.0
     return found.ranked(scores)
 
 
@@ -125,8 +134,35 @@ ORDERS: dict[str, Order] = {
     "length of the term": by_ranker("norm"),
     "attribution patching": attribution_patching,
     "integrated gradients": integrated_gradients,
-    "matching pursuit": by_ranker("pursuit"),
+    "pursuit of the gradient": by_ranker("pursuit"),
     "learned masks": learned_masks,
     "remove and measure": measured_pruning,
-    "random": by_ranker("random"),
 }
+
+
+def random_orders(found: Found, draws: int) -> list[list[int]]:
+    """Return random orders of the features, the control of every way to find them."""
+    generator = torch.Generator().manual_seed(found.seed)
+    return [torch.randperm(len(found.features), generator=generator).tolist() for _ in range(draws)]
+
+
+def as_strong(found: Found, chosen: list[int], draws: int) -> list[list[int]]:
+    """Return random features like the chosen ones: of the same sign, with terms about as long.
+
+    Each stands in for one that was chosen: drawn among the `NEIGHBOURS` nearest in length that are
+    neither chosen nor drawn already.
+    """
+    generator = torch.Generator().manual_seed(found.seed)
+    positive, lengths = found.positive, found.terms.norm(dim=1)
+    found_draws = []
+    for _ in range(draws):
+        drawn: list[int] = []
+        for i in chosen:
+            near = (lengths - lengths[i]).abs().argsort(stable=True).tolist()
+            taken = {*chosen, *drawn}
+            free = [j for j in near if positive[j] == positive[i] and j not in taken]
+            some = free[:NEIGHBOURS]
+            if some:
+                drawn.append(some[int(torch.randint(len(some), (1,), generator=generator))])
+        found_draws.append(drawn)
+    return found_draws

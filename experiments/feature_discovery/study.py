@@ -1,25 +1,35 @@
 """Which way finds the features that matter, with how few of them?
 
 The vector of all feature differences stands at the damage budget. Each way orders its features on
-the tuning pairs. On held-out pairs, at that one strength,
+the tuning pairs. On held-out pairs
 
-- faithfulness: the effect of the first k features alone, as a share of the whole vector's;
-- completeness: what is lost when they alone are left out, as the same share.
+- faithfulness: the effect of the first k features alone, brought to equal damage, as a share of the
+  whole vector's;
+- completeness: what is lost when they alone are left out at that one strength, as the same share.
 
-Then the first features are set to zero in the unsteered model, beside as many random ones that
-fire: a feature that carries the behaviour is missed there as well.
+Then the model is not steered at all: features that fire more on the positive side are set to zero,
+the first ones of each way, which should cost the positive side some of its likelihood. Beside them
+as many random ones of the same sign and strength.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from experiments.feature_discovery.orders import ORDERS, Found, terms_at_budget
+from experiments.feature_discovery.orders import (
+    ORDERS,
+    Found,
+    as_strong,
+    random_orders,
+    terms_at_budget,
+)
 from experiments.laboratory import Laboratory
 from experiments.record import Row, say
+from trimtab.errors import TrimtabError, VectorError
+from trimtab.model.sae import SAE
 from trimtab.selector.intervals import mean_estimate, ratio_estimate
 from trimtab.steering.clamp import FeatureClamp
 
@@ -42,81 +52,118 @@ class Sizes:
 
 
 SIZES = Sizes()
+WHAT = ("faithfulness", "completeness")
 
 
 def study(laboratory: Laboratory) -> dict[str, list[Row]]:
     """Measure everything, and return the tables."""
-    sizes: Sizes = laboratory.sizes
     curves: list[Row] = []
     areas: list[Row] = []
     ablations: list[Row] = []
     for subject in laboratory.subjects():
-        found = terms_at_budget(subject, sizes.tested, laboratory.config.seed)
+        try:
+            found = terms_at_budget(subject, laboratory.sizes.tested, laboratory.config.seed)
+        except TrimtabError as error:
+            laboratory.fail(subject.name, error)
+            continue
         orders = {}
         for way, find in ORDERS.items():
             say(f"{subject.name}: {way}")
             orders[way] = find(found)
-        for way, order in orders.items():
-            say(f"{subject.name}: first features by {way}")
-            points, area = _curve(found, way, order, sizes)
-            curves += points
-            areas.append(area)
-        ablations += _ablations(found, orders, laboratory)
+        measured = list(_curves(found, orders, laboratory.sizes))
+        curves += [row for rows, _ in measured for row in rows]
+        areas += [area for _, area in measured]
+        ablations += laboratory.rows(subject.name, _ablations(found, orders, laboratory))
     return {"areas": areas, "curves": curves, "ablations": ablations}
 
 
-def _curve(found: Found, way: str, order: list[int], sizes: Sizes) -> tuple[list[Row], Row]:
-    """Return a row a number of features, and one of their means."""
+def _curves(
+    found: Found, orders: Mapping[str, list[int]], sizes: Sizes
+) -> Iterator[tuple[list[Row], Row]]:
+    """Yield, a way, its rows by the number of features and one of their means; random first."""
+    subject = found.subject
+    full = subject.effects(found.terms.sum(0))
+    ways = {"random": random_orders(found, sizes.draws)} | {w: [o] for w, o in orders.items()}
+    of_random: Measured | None = None
+    for way, draws in ways.items():
+        say(f"{subject.name}: first features by {way}")
+        by_count = [_measured(found, full, draws, k) for k in sizes.kept]
+        means = Measured(*(np.mean(values, axis=0) for values in zip(*by_count, strict=True)))
+        of_random = of_random or means
+        name: Row = {"behavior": subject.name, "way": way}
+        rows = [
+            name | {"features": k} | _shares(subject.groups, full, one)
+            for k, one in zip(sizes.kept, by_count, strict=True)
+        ]
+        beyond = {
+            f"{what}_beyond_random": mean_estimate(values - control, subject.groups)
+            for what, values, control in zip(WHAT, means, of_random, strict=True)
+            if way != "random"
+        }
+        yield rows, name | _shares(subject.groups, full, means) | beyond
+
+
+class Measured(NamedTuple):
+    """Effects on the held-out pairs, `(n, draws)`: of features alone, and what is lost without."""
+
+    alone: NDArray[np.float64]
+    lost: NDArray[np.float64]
+
+
+def _measured(
+    found: Found, full: NDArray[np.float64], draws: Sequence[list[int]], k: int
+) -> Measured:
     subject = found.subject
     whole = found.terms.sum(0)
-    full = subject.effects(whole)
-    rows, alone, lost = [], [], []
-    for k in sizes.kept:
+    alone, lost = [], []
+    for order in draws:
         some = found.terms[order[:k]].sum(0)
-        alone.append(subject.effects(some))
+        try:
+            alone.append(subject.effects(subject.bench.at_budget(some)))
+        except VectorError:  # these few move nothing, however strong
+            alone.append(np.zeros_like(full))
         lost.append(full - subject.effects(whole - some))
-        rows.append(
-            {"behavior": subject.name, "way": way, "features": k}
-            | _shares(subject.groups, full, alone[-1], lost[-1])
-        )
-    means = [np.mean(values, axis=0) for values in (alone, lost)]
-    return rows, {"behavior": subject.name, "way": way} | _shares(subject.groups, full, *means)
+    return Measured(np.stack(alone, axis=1), np.stack(lost, axis=1))
 
 
-def _shares(
-    groups: list[str],
-    full: NDArray[np.float64],
-    alone: NDArray[np.float64],
-    lost: NDArray[np.float64],
-) -> Row:
+def _shares(groups: list[str], full: NDArray[np.float64], measured: Measured) -> Row:
     what = "the whole vector's effect"
     return {
-        "faithfulness": ratio_estimate(alone, full, groups, what=what),
-        "completeness": ratio_estimate(lost, full, groups, what=what),
+        name: ratio_estimate(values.mean(1), full, groups, what=what)
+        for name, values in zip(WHAT, measured, strict=True)
     }
 
 
-def _ablations(found: Found, orders: dict[str, list[int]], laboratory: Laboratory) -> Iterator[Row]:
+def _ablations(
+    found: Found, orders: Mapping[str, list[int]], laboratory: Laboratory
+) -> Iterator[Row]:
     """Yield what setting features to zero does to the unsteered model's held-out margin."""
     subject, sizes = found.subject, laboratory.sizes
-    generator = torch.Generator().manual_seed(laboratory.config.seed)
-    sets = {way: [order[: sizes.ablated]] for way, order in orders.items() if way != "random"}
-    sets["random"] = [
-        torch.randperm(len(found.features), generator=generator)[: sizes.ablated].tolist()
-        for _ in range(sizes.draws)
-    ]
-    for way, draws in sets.items():
+    positive = found.positive
+    for way, order in orders.items():
         say(f"{subject.name}: without the first features by {way}")
-        effects = []
-        for positions in draws:
-            features = [found.features[i] for i in positions]
+        chosen = [i for i in order if positive[i]][: sizes.ablated]
+        without = _without(found, laboratory.sae, chosen)[:, None]
+        others = as_strong(found, chosen, sizes.draws)
+        control = np.stack([_without(found, laboratory.sae, one) for one in others], axis=1)
+        yield {
+            "behavior": subject.name,
+            "way": way,
+            "features": len(chosen),
+            "change": mean_estimate(without, subject.groups),
+            "as_strong": mean_estimate(control, subject.groups),
+            "beyond": mean_estimate(without - control, subject.groups),
+        }
 
-            def measure(features: list[int] = features) -> list[float]:
-                change = FeatureClamp(laboratory.sae, dict.fromkeys(features, 0.0)).edit(1.0)
-                assert change is not None
-                return [float(x) for x in subject.report.effects(change)]
 
-            key = ("ablated", subject.name, features)
-            effects.append(subject.bench.journal.once(key, measure))
-        change = mean_estimate(np.array(effects).T, subject.groups)
-        yield {"behavior": subject.name, "way": way, "features": sizes.ablated, "change": change}
+def _without(found: Found, sae: SAE, positions: Sequence[int]) -> NDArray[np.float64]:
+    """Return what setting features to zero does to every held-out margin, `(n,)`."""
+    subject = found.subject
+    features = sorted(found.features[i] for i in positions)
+
+    def measure() -> list[float]:
+        change = FeatureClamp(sae, dict.fromkeys(features, 0.0)).edit(1.0)
+        assert change is not None
+        return [float(x) for x in subject.report.effects(change)]
+
+    return np.array(subject.bench.journal.once(("without", subject.name, features), measure))

@@ -9,15 +9,19 @@ from experiments.tables import Shown, over_features, panels, read_tables, save, 
 
 TABLES = {
     "areas": Shown(
-        "Faithfulness and completeness, means over the numbers of features; held-out pairs",
+        "Faithfulness and completeness, means over the numbers of features, shares of the whole "
+        "vector's held-out effect; and beyond random features, nats per token",
         ("behavior", "way"),
-        ("faithfulness", "completeness"),
+        (
+            *("faithfulness", "completeness"),
+            *("faithfulness_beyond_random", "completeness_beyond_random"),
+        ),
     ),
     "ablations": Shown(
-        "The unsteered model's held-out margin when the first features are set to zero, nats per "
-        "token",
+        "The unsteered model's held-out margin when the first features of the positive side are "
+        "set to zero, beside random ones of the same sign and strength; nats per token",
         ("behavior", "way", "features"),
-        ("change",),
+        ("change", "as_strong", "beyond"),
     ),
 }
 

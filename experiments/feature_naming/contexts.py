@@ -2,22 +2,33 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import polars as pl
 
 from trimtab.store import Store
 
+Place = tuple[str, str, int]  # sample, side, position
+
 WINDOW = 8  # tokens before the one on which a feature fires; none after: it cannot know them
 
 
 @dataclass(frozen=True)
 class Contexts:
-    """Of one feature: texts that end where it fires, and as many that end where it does not."""
+    """Of one feature: texts that end where it fires, and texts in which it fires nowhere.
+
+    Attributes:
+        feature: which one.
+        active: texts that end with the token on which it is strongest.
+        silent: as many others, fewer where it fires nearly everywhere.
+        nexts: the token after each of `active`.
+    """
 
     feature: int
     active: tuple[str, ...]
     silent: tuple[str, ...]
+    nexts: tuple[str, ...]
 
 
 def draw_features(store: Store, count: int, each: int, seed: int) -> list[int]:
@@ -56,6 +67,7 @@ def contexts(store: Store, features: Sequence[int], each: int, seed: int) -> lis
         for key, frame in tokens.partition_by("sample_id", "side", as_dict=True).items()
     }
     places = [(*key, position) for key, (positions, _) in texts.items() for position in positions]
+    shuffled = np.random.default_rng(seed).permutation(len(places))
     where = store.sql(
         "SELECT feature, sample_id, side, position FROM activations "
         "WHERE side <> 'prompt' AND feature IN (SELECT unnest(?))",
@@ -66,20 +78,25 @@ def contexts(store: Store, features: Sequence[int], each: int, seed: int) -> lis
         for (key,), f in where.partition_by("feature", as_dict=True).items()
     }
 
-    def shown(sample_id: str, side: str, position: int) -> str:
-        positions, words = texts[sample_id, side]
+    def window(sample_id: str, side: str, position: int) -> list[Place]:
+        positions, _ = texts[sample_id, side]
         end = positions.index(position) + 1
-        return "".join(words[max(0, end - WINDOW) : end])
+        return [(sample_id, side, p) for p in positions[max(0, end - WINDOW) : end]]
+
+    def shown(place: Place) -> tuple[str, str]:
+        """Return the text that ends at a place, and the token after it; "" where it is the last."""
+        positions, words = texts[place[:2]]
+        end = positions.index(place[2]) + 1
+        return "".join(words[max(0, end - WINDOW) : end]), "".join(words[end : end + 1])
 
     found = []
-    generator = np.random.default_rng(seed)
-    for feature in features:
+    for number, feature in enumerate(features):
         own = strongest.filter(pl.col("feature") == feature).head(each)
-        active = [shown(*place) for place in own.drop("feature").iter_rows()]
-        silent: list[str] = []
-        while len(silent) < len(active):
-            place = places[generator.integers(len(places))]
-            if place not in fires[feature]:
-                silent.append(shown(*place))
-        found.append(Contexts(feature, tuple(active), tuple(silent)))
+        active = [shown(place) for place in own.drop("feature").iter_rows()]
+        order = np.roll(shuffled, -number * each)  # other places for every feature
+        free = (places[i] for i in order)
+        quiet = (place for place in free if fires[feature].isdisjoint(window(*place)))
+        silent = [shown(place)[0] for place in islice(quiet, len(active))]
+        texts_of, nexts = zip(*active, strict=True)
+        found.append(Contexts(feature, texts_of, tuple(silent), nexts))
     return found

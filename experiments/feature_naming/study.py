@@ -4,29 +4,31 @@ Descriptions were made on the SAE's corpus; the texts here are the behaviours' c
 they never saw. A drawn feature is shown at the places where it is strongest and at as many random
 ones where it is silent.
 
-- Detection: how well the likeness of a name to a text (the TF-IDF of `trimtab labels search`) tells
-  the two kinds apart; the area under the ROC curve, 0.5 for chance.
-- Search: the share of texts for which the feature is among the first ten that `search` finds.
+- Detection: how well the likeness of a name to a text (that of `trimtab labels search`) tells the
+  two kinds apart; the area under the ROC curve, 0.5 for chance.
+- Search: the share of texts for which the feature is among the first ten that are found.
+- Promotion: the share of places where the next token is one that the feature promotes through the
+  unembedding.
 
-What is compared: the label alone; with the tokens that the feature fires on; with its strongest
-contexts too. The control gives every feature another one's name.
+What is compared: the label alone; with the tokens that the feature fires on; with those that it
+promotes, too, which is what `search` looks at; with its strongest contexts. The control gives every
+feature another one's name.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.metrics import roc_auc_score
-from sklearn.pipeline import make_union
 
 from experiments.feature_naming.contexts import Contexts, contexts, draw_features
 from experiments.laboratory import Laboratory
 from experiments.record import Row, say
 from trimtab.errors import SelectionError
-from trimtab.model.features.search import RUNS, WORDS
+from trimtab.model.features.descriptions import AUTOMATIC
+from trimtab.model.features.search import by_words, document
 from trimtab.selector.intervals import mean_estimate
 
 FIRST = 10  # features that a person looks through
@@ -60,16 +62,17 @@ def label_and_tokens(row: Described) -> str:
     return " ".join([row["label"], row["label"], *(shown["token"] for shown in row["tokens"])])
 
 
-def label_tokens_and_contexts(row: Described) -> str:
-    """The same, with the ends of the feature's strongest contexts."""
+def all_and_contexts(row: Described) -> str:
+    """All that `search` looks at, with the ends of the feature's strongest contexts."""
     ends = (shown["before"][-40:] + shown["token"] for shown in row["contexts"])
-    return " ".join([label_and_tokens(row), *ends])
+    return " ".join([document(row), *ends])
 
 
 NAMES: dict[str, Callable[[Described], str]] = {
     "label": label,
     "label, tokens": label_and_tokens,
-    "label, tokens, contexts": label_tokens_and_contexts,
+    "label, tokens, promoted": document,
+    "label, tokens, promoted, contexts": all_and_contexts,
 }
 
 
@@ -91,13 +94,13 @@ def study(laboratory: Laboratory) -> dict[str, list[Row]]:
     shown = contexts(store, drawn, sizes.each, seed)
     names: list[Row] = []
     features: list[Row] = []
-    for name, document in NAMES.items():
+    for name, name_of in NAMES.items():
         say(f"by {name}")
         for shuffled in (False, True):
             order = np.arange(len(described))
             if shuffled:
                 order = np.random.default_rng(seed).permutation(len(described))
-            known = [document(described[i]) for i in order]
+            known = [name_of(described[i]) for i in order]
             areas, found = _told(known, shown)
             way = f"{name}, of another feature" if shuffled else name
             groups = [str(one.feature) for one in shown]
@@ -120,36 +123,61 @@ def study(laboratory: Laboratory) -> dict[str, list[Row]]:
                 }
                 for one, area, share in zip(shown, areas, found, strict=True)
             ]
-    return {"names": names, "features": features, "kinds": _kinds(features)}
+    return {
+        "names": names,
+        "features": features,
+        "kinds": _kinds(features),
+        "promotion": list(_promotion(described, shown, seed)),
+    }
 
 
 def _told(
     known: Sequence[str], shown: Sequence[Contexts]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return, a feature, the area under the curve and the share of its texts that find it."""
-    words = make_union(
-        TfidfVectorizer(sublinear_tf=True, token_pattern=WORDS),
-        TfidfVectorizer(sublinear_tf=True, analyzer="char_wb", ngram_range=RUNS),
-    )
-    documents = words.fit_transform(known)
+    texts = [text for one in shown for text in (*one.active, *one.silent)]
+    near = by_words(known, texts)
     areas, shares = [], []
+    start = 0
     for one in shown:
-        asked = words.transform([*one.active, *one.silent])
-        near = (asked @ documents.T).toarray()
-        own = near[:, one.feature]
+        end = start + len(one.active) + len(one.silent)
+        some = near[:, start:end]
+        own = some[one.feature]
         active = np.arange(len(own)) < len(one.active)
-        areas.append(roc_auc_score(active, own))
-        before = (near[active] > own[active, None]).sum(1)
-        shares.append(((before < FIRST) & (own[active] > 0)).mean())
+        areas.append(roc_auc_score(active, own) if not active.all() else 0.5)
+        first = (some > own).sum(0) + (some[: one.feature] == own).sum(0)  # as `search` sorts
+        shares.append(((first < FIRST) & (own > 0))[active].mean())
+        start = end
     return np.array(areas), np.array(shares)
 
 
+def _promotion(
+    described: Sequence[Described], shown: Sequence[Contexts], seed: int
+) -> Iterator[Row]:
+    """Yield how often the next token is promoted: by the feature, and by another one."""
+    other = np.random.default_rng(seed).permutation(len(described))
+    groups = [str(one.feature) for one in shown]
+    for whose in ("its own", "another feature's"):
+        shares = []
+        for one in shown:
+            feature = one.feature if whose == "its own" else int(other[one.feature])
+            promoted = set(described[feature]["promotes"])
+            shares.append(float(np.mean([token in promoted for token in one.nexts])))
+        yield {
+            "promoted": whose,
+            "features": len(shown),
+            "share": mean_estimate(np.array(shares), groups),
+        }
+
+
 def _kinds(features: Sequence[Row]) -> list[Row]:
-    """Return detection by the kind of label: what stands before its first word of content."""
+    """Return detection by the kind of label: an automatic one's rule, another one's source."""
     own = [row for row in features if row["name"] == "label"]
     kinds: dict[str, list[Row]] = {}
     for row in own:
-        kinds.setdefault(_kind(row["label"]), []).append(row)
+        automatic = row["label_source"] == AUTOMATIC
+        kind = _kind(row["label"]) if automatic else f"by {row['label_source']}"
+        kinds.setdefault(kind, []).append(row)
     return [
         {
             "kind": kind,

@@ -14,6 +14,11 @@ TABLES = {
         ("name", "features"),
         ("detection", "among_first_ten"),
     ),
+    "promotion": Shown(
+        "Share of the places where a feature is strongest whose next token is promoted",
+        ("promoted", "features"),
+        ("share",),
+    ),
     "kinds": Shown(
         "Detection by the label alone, by its kind", ("kind", "features"), ("detection",)
     ),

@@ -31,7 +31,7 @@ def encoder(_parts: Parts, sae: SAE, dense: Tensor, atoms: int) -> Tensor:
     It is not one: its length and mean are others, and a feature cannot be negative (Mayne et al.
     2024, https://arxiv.org/abs/2411.08790).
     """
-    seen = sae.encode(dense.to(sae.W_dec))[None].squeeze(0)
+    seen = sae.encode(dense.to(sae.W_dec))
     kept = seen.topk(min(atoms, len(seen)))
     return (kept.values @ sae.W_dec[kept.indices]).float().cpu()
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import polars as pl
 from matplotlib.figure import Figure
 
-from experiments.tables import Shown, over_features, panels, read_tables, save, titled
+from experiments.tables import Shown, band, over_features, panels, read_tables, save, titled
 
 TABLES = {
     "decompositions": Shown(
@@ -21,11 +21,13 @@ TABLES = {
         ("effect", "behavior_rate"),
     ),
     "together": Shown(
-        "Another behaviour's vector added as well, each at the budget by itself: what that does to "
-        "the effect of the first, at the same layer, at a later one, and a random direction in its "
-        "place",
-        ("behavior", "other", "cosine"),
-        ("alone", "other_alone", "interference", "interference_later", "interference_random"),
+        "Two vectors at once, each at the budget by itself: effect on the first behaviour's pairs. "
+        "Interference is what both do, less what each does alone",
+        ("behavior", "other", "cosine", "damage_of_both"),
+        (
+            *("alone", "other_alone", "both", "interference"),
+            *("other_later_alone", "both_later", "interference_later"),
+        ),
     ),
 }
 
@@ -49,9 +51,9 @@ def _by_features(rows: pl.DataFrame) -> Figure:
         own = rows.filter(behavior=name)
         for (way,), line in own.drop_nulls("features").group_by("vector", maintain_order=True):
             line = line.drop_nulls("effect")
-            x, low, high = (line[c].to_list() for c in ("features", "effect_low", "effect_high"))
+            x = line["features"].to_list()
             axis.plot(x, line["effect"].to_list(), "o-", label=way)
-            axis.fill_between(x, low, high, alpha=0.12)
+            band(axis, x, line, "effect")
         whole = own.filter(vector="dense")
         axis.axhline(whole["effect"].item(), color="0.3", linestyle="--", label="dense")
         axis.axhline(0, color="0.8", linewidth=0.8)
@@ -69,10 +71,10 @@ def _by_layer(rows: pl.DataFrame) -> Figure:
     axis = figure.subplots()
     for (name,), own in rows.group_by("behavior", maintain_order=True):
         dense = own.filter(vector="dense").sort("layer")
-        x, low, high = (dense[c].to_list() for c in ("layer", "effect_low", "effect_high"))
+        x = dense["layer"].to_list()
         (line,) = axis.plot(x, dense["effect"].to_list(), "o-", label=name)
-        axis.fill_between(x, low, high, color=line.get_color(), alpha=0.12)
-        features = own.filter(pl.col("vector") != "dense")
+        band(axis, x, dense, "effect", line.get_color())
+        features = own.filter(vector="mean feature differences")
         axis.plot(
             features["layer"].to_list(),
             features["effect"].to_list(),

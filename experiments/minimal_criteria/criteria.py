@@ -9,7 +9,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 
 from experiments.subject import Subject
 from trimtab.pairs import Sample
-from trimtab.pairs.choices import parse_choices
+from trimtab.pairs.readers.caa_spelled import POSITIVE_CHOICE
 
 Floats = NDArray[np.float64]
 Criterion = Callable[[Subject], Floats]
@@ -75,14 +75,11 @@ def typical_topic(subject: Subject) -> Floats:
 
 
 def positive_is_first_choice(subject: Subject) -> Floats:
-    """Whether the positive answer is the first of the prompt's lettered choices."""
+    """Whether the positive answer stood first among the choices that its question had."""
 
     def first(sample: Sample) -> float:
-        choices = parse_choices(sample.prompt)
-        if choices is None or sample.positive is None:
-            return float("nan")
-        texts = list(choices.texts.values())
-        return float(sample.positive.strip() in (texts[0].strip(), "(A)"))
+        letter = sample.meta.get(POSITIVE_CHOICE)
+        return float("nan") if letter is None else float(letter == "A")
 
     return _each(subject, first)
 

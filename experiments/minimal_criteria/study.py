@@ -3,10 +3,12 @@
 A pair's usefulness is measured: the effect, on tuning pairs, of the vector of that pair alone, at
 equal damage. It is then set beside what can be seen of the pair (size of its difference, agreement
 with the others, length, topic, position of the positive answer), one criterion at a time; beside
-what a model learnt from other pairs, and from other behaviours; and choices by each are judged by
-their held-out effect against as many random pairs.
+what a model learnt from other pairs, and from other behaviours; and beside its own split-half
+reliability, which no criterion can be expected to pass. Choices by each are judged by their
+held-out effect against as many random pairs.
 """
 
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +19,7 @@ from experiments.minimal_criteria.criteria import CRITERIA
 from experiments.record import Row, say
 from experiments.subject import Subject
 from trimtab.errors import VectorError
+from trimtab.selector.audit.lds import ceiling
 from trimtab.selector.exploration.pruning import drop_order
 from trimtab.selector.intervals import Estimate
 from trimtab.selector.learned.judge import (
@@ -42,30 +45,36 @@ class Sizes:
 
 
 SIZES = Sizes()
+RELIABILITY = "reliability of the usefulness itself"
 
 
 def study(laboratory: Laboratory) -> dict[str, list[Row]]:
     """Measure everything, and return the tables."""
-    subjects = [s for s in laboratory.subjects() if _paired(s)]
-    trainings = {}
+    subjects = [subject for subject in laboratory.subjects() if subject.paired]
+    trainings: dict[str, Training] = {}
+    measured: dict[str, Floats] = {}
     for subject in subjects:
         say(f"{subject.name}: every pair alone")
         groups = tuple(sample.group for sample in subject.material.select)
-        trainings[subject.name] = Training(subject.parts, groups, alone(subject))
-    across = predictions_across(trainings, "learned")
+        measured[subject.name] = alone(subject)
+        useful = measured[subject.name].mean(1)
+        trainings[subject.name] = Training(subject.parts, groups, useful)
+    across = predictions_across(trainings, "learned") if len(trainings) > 1 else {}
     criteria: list[Row] = []
     choices: list[Row] = []
     pairs: list[Row] = []
     for subject in subjects:
         training = trainings[subject.name]
         seen = {name: criterion(subject) for name, criterion in CRITERIA.items()}
-        learnt = {
-            "learnt from other pairs": predictions(training, "learned"),
-            "learnt from other behaviours": across[subject.name],
-        }
+        learnt = {"learnt from other pairs": predictions(training, "learned")}
+        if subject.name in across:
+            learnt["learnt from other behaviours"] = across[subject.name]
+        found = {name: _ranked(values, training) for name, values in (seen | learnt).items()}
+        tuning = [sample.group for sample in subject.tune.samples]
+        found[RELIABILITY] = ceiling(measured[subject.name], tuning)
         criteria += [
-            {"behavior": subject.name, "criterion": name, "spearman": _ranked(values, training)}
-            for name, values in (seen | learnt).items()
+            {"behavior": subject.name, "criterion": name, "spearman": estimate}
+            for name, estimate in found.items()
         ]
         pairs += [
             {"behavior": subject.name, "sample": sample_id, "usefulness": useful}
@@ -78,27 +87,20 @@ def study(laboratory: Laboratory) -> dict[str, list[Row]]:
             name: seen[name] for name in ("size of the difference", "agreement with the others")
         }
         ways |= learnt | {"iterative pruning": pruned(subject), "measured": training.usefulness}
-        for k in laboratory.sizes.kept:
-            choices += [_choice(subject, way, score, k) for way, score in ways.items()]
+        chosen = _choices(subject, ways, laboratory.sizes.kept)
+        choices += laboratory.rows(f"{subject.name}, choices", chosen)
     return {"criteria": criteria, "choices": choices, "pairs": pairs}
 
 
-def _paired(subject: Subject) -> bool:
-    paired = all(sample.is_pair for sample in subject.material.samples)
-    if not paired:
-        say(f"{subject.name} is of unpaired texts: there are no pairs to ask about")
-    return paired
-
-
 def alone(subject: Subject) -> Floats:
-    """Return the effect of every pair's own vector on the tuning pairs, `(n,)`, nats per token.
+    """Return the effects of every pair's own vector on the tuning pairs, `(n, n_tune)`.
 
-    A pair that nothing brings to the damage budget steers nothing: its effect is 0.
+    A pair that nothing brings to the damage budget steers nothing: its effects are 0.
     """
-    found = np.zeros(subject.parts.n_samples)
+    found = np.zeros((subject.parts.n_samples, len(subject.tune.samples)))
     for i, row in enumerate(subject.parts.residual):
         try:
-            found[i] = subject.tuned(subject.bench.at_budget(row)).mean()
+            found[i] = subject.tuned(subject.bench.at_budget(row))
         except VectorError:
             say(f"{subject.name}: {subject.parts.sample_ids[i]} cannot be brought to the budget")
     return found
@@ -120,8 +122,17 @@ def _ranked(values: Floats, training: Training) -> Estimate:
     return rank_correlation(values[known], training.usefulness[known], groups)
 
 
+def _choices(subject: Subject, ways: Mapping[str, Floats], kept: Sequence[int]) -> Iterator[Row]:
+    """Yield what the vectors of chosen pairs do, and first that of all pairs."""
+    everyone = {"behavior": subject.name, "way": "all pairs", "k": subject.parts.n_samples}
+    yield everyone | {"effect": subject.effect([subject.dense])}
+    for k in kept:
+        for way, score in ways.items():
+            say(f"{subject.name}: {k} pairs by {way}")
+            yield _choice(subject, way, score, k)
+
+
 def _choice(subject: Subject, way: str, score: Floats, k: int) -> Row:
-    say(f"{subject.name}: {k} pairs by {way}")
     top = top_against_random(
         subject.parts,
         score,

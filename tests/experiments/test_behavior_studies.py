@@ -10,11 +10,12 @@ from typing import Any
 
 import polars as pl
 import pytest
+import torch
 
 from experiments.config import SMALL as SMALL_CONFIG
 from experiments.config import read_config, sizes_of
-from experiments.laboratory import Laboratory
-from trimtab.errors import PairsError, SelectionError
+from experiments.laboratory import Laboratory, counted
+from trimtab.errors import PairsError, SelectionError, VectorError
 from trimtab.model.language_model import LanguageModel
 from trimtab.model.sae import SAE
 from trimtab.store import set_descriptions
@@ -26,6 +27,8 @@ SIDES = {
     "doubt": ("I rather think {} it is.", "It is {} of course."),
     "answers": ("The answer is {}.", "I should ask of {}."),
 }
+UNPAIRED = "moods"
+NO_SIDES: dict[str, str | None] = {"positive": None, "negative": None}
 SMALL: dict[str, dict[str, Any]] = {
     "feature_vectors": {"atoms": (2, 4), "layers": (0,), "later": 3, "draws": 2},
     "minimal_criteria": {"kept": (2,)},
@@ -38,7 +41,7 @@ TABLES = {
     "minimal_criteria": {"criteria", "choices", "pairs"},
     "feature_discovery": {"areas", "curves", "ablations"},
     "analogies": {"transfers", "predictions", "helped"},
-    "feature_naming": {"names", "features", "kinds"},
+    "feature_naming": {"names", "features", "kinds", "promotion"},
 }
 
 
@@ -65,6 +68,14 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / f"{name}.questions.jsonl").write_text("\n".join(asked))
         listed += [f"[behaviors.{name}]", f'files = ["{name}.jsonl"]']
         listed += [f'questions = "{name}.questions.jsonl"']
+    texts: list[dict[str, str | None]] = [
+        {"prompt": f"How is the {word} {i}?", **NO_SIDES, side: f"The {word} is {how}."}
+        for i, word in enumerate(WORDS * 2)
+        for side, how in (("positive", "quick"), ("negative", "lazy"))
+    ]
+    (folder / f"{UNPAIRED}.jsonl").write_text("\n".join(map(json.dumps, texts)))
+    listed += [f"[behaviors.{UNPAIRED}]", f'files = ["{UNPAIRED}.jsonl"]']
+    listed += ['questions = "doubt.questions.jsonl"']
     (folder / "config.toml").write_text("\n".join(listed))
     return folder
 
@@ -124,15 +135,24 @@ def test_a_config_that_names_what_no_study_knows_is_refused(data: Path, tmp_path
     file.write_text("[sizes.analogies]\natoms = 3")
     with pytest.raises(SelectionError, match=r"sizes\.analogies: unknown atoms; there are draws"):
         sizes_of(read_config(file), "analogies", modules("analogies")[0].SIZES)
-    with pytest.raises(SelectionError, match="is no list of what to study"):
-        read_config(tmp_path / "nowhere.toml")
+    file.write_text("[sizes.analogy]\nfew = 3")
+    with pytest.raises(SelectionError, match="no study 'analogy'"):
+        read_config(file)
+    file.write_text("[behaviors.moods]\nfile = 3")
+    with pytest.raises(PairsError, match=r"'moods'.*unknown file"):
+        read_config(file)
+    file.write_text('lists = ["nowhere.toml"]')
+    for lost in (file, tmp_path / "nowhere.toml"):
+        with pytest.raises(SelectionError, match="is no list of what to study"):
+            read_config(lost)
 
 
 def test_a_behavior_in_files_needs_the_folder_of_data(
     laboratory: Callable[[str], Laboratory],
 ) -> None:
-    with pytest.raises(PairsError, match="--data"):
-        replace(laboratory("analogies"), data=None).samples  # noqa: B018
+    here = replace(laboratory("analogies"), data=None)
+    assert here.samples == []
+    assert all("--data" in why for why in here.failed.values())
 
 
 @pytest.mark.parametrize("name", ["small", "public", "gemma"])
@@ -141,3 +161,43 @@ def test_the_configs_that_come_with_the_studies_can_be_read(name: str) -> None:
     assert len(config.behaviors) >= 5
     for study in SMALL:
         sizes_of(config, study, modules(study)[0].SIZES)
+
+
+def test_what_cannot_be_read_keeps_no_other_behavior_waiting_and_is_named(
+    data: Path, laboratory: Callable[[str], Laboratory]
+) -> None:
+    whole = laboratory("analogies")
+    listed = whole.config.behaviors
+    missing = {"nowhere": replace(listed["doubt"], files=("nowhere.jsonl",))}
+    config = replace(whole.config, behaviors=missing | listed)
+    broken = replace(whole, config=config)
+    assert [subject.name for subject in broken.subjects()] == list(listed)
+    assert "nowhere.jsonl" in broken.failed["nowhere"]
+
+
+def test_rows_are_kept_as_far_as_they_can_be_measured(
+    laboratory: Callable[[str], Laboratory],
+) -> None:
+    def rows() -> Any:
+        yield {"a": 1}
+        raise VectorError("no multiplier")
+
+    here = laboratory("analogies")
+    assert here.rows("this", rows()) == [{"a": 1}]
+    assert here.failed == {"this": "no multiplier"}
+
+
+def test_tokens_are_counted_over_interruptions(tiny_model: LanguageModel, tmp_path: Path) -> None:
+    for _ in range(2):
+        with counted(tiny_model, tmp_path) as count:
+            tiny_model.module(input_ids=torch.ones(2, 3, dtype=torch.long))
+    assert count["tokens"] == 12
+
+
+def test_a_second_vector_at_no_later_layer_is_refused(
+    laboratory: Callable[[str], Laboratory],
+) -> None:
+    here = laboratory("feature_vectors")
+    early = replace(here, sizes=replace(here.sizes, later=0))
+    with pytest.raises(SelectionError, match="beyond the SAE's layer"):
+        modules("feature_vectors")[0].study(early)

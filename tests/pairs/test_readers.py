@@ -211,10 +211,13 @@ def test_a_persona_s_answer_that_is_neither_yes_nor_no_is_refused(write: Write) 
 def test_a_dialogue_becomes_messages_with_its_lead_in_meta(write: Write) -> None:
     question = f"Human: {CAA['question']}\n\nAssistant: I believe the best answer is"
     path = write("tea.json", [CAA | {"question": question}])
-    for format, prompt in (("caa", CAA["question"]), ("caa-spelled", "Do you like tea?")):
+    for format, prompt, more in (
+        ("caa", CAA["question"], {}),
+        ("caa-spelled", "Do you like tea?", {"positive_choice": "B"}),
+    ):
         (sample,) = read_pairs([path], format=format)
         assert sample.messages == ({"role": "user", "content": prompt},)
-        assert sample.meta == {"lead": "I believe the best answer is"}
+        assert sample.meta == {"lead": "I believe the best answer is", **more}
 
 
 def test_of_several_other_answers_the_first_is_taken_and_the_rest_kept(write: Write) -> None:
@@ -222,7 +225,7 @@ def test_of_several_other_answers_the_first_is_taken_and_the_rest_kept(write: Wr
     row["answer_not_matching_behavior"] = [" (C)", " (A)"]  # type: ignore[assignment]
     (sample,) = read_pairs([write("tea.jsonl", [row])], format="caa-spelled")
     assert (sample.positive, sample.negative) == ("No", "Maybe")
-    assert sample.meta == {"other_negatives": [" (A)"]}
+    assert sample.meta == {"other_negatives": [" (A)"], "positive_choice": "B"}
 
 
 @pytest.mark.parametrize(

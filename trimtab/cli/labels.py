@@ -118,7 +118,7 @@ def search(
         from trimtab.model.endpoint import Connection, Endpoint
 
         endpoint = Endpoint(str(embed_model), str(embed_url), role="embed")
-        embed = Connection(endpoint, lambda _, measure: measure()).embed
+        embed = Connection(endpoint).embed
     found = search_labels(described_in(of), phrase, most, embed=embed)
     if not (found.height or json_):
         typer.echo("no feature has anything in common with this phrase")

@@ -23,6 +23,7 @@ EMBEDDED_AT_ONCE = 256  # texts of a request
 RETRIES = 4  # of a request that timed out, was throttled or found a server at fault
 SECONDS = 120.0  # for one answer
 OPTIONS = {"temperature": 0, "max_tokens": 1024}  # room for a model that thinks before it answers
+GOES_ON = "What it answered is kept; the same command goes on from there"
 FILTERED = "(the endpoint's filter gave no answer)"
 MOST_SAID = 300  # letters of an endpoint's own words in an error
 _FEW = r"[^.\n]{{0,40}}?"
@@ -84,13 +85,14 @@ class Connection:
 
     Args:
         endpoint: where the model is.
-        remember: keeps question and answer under a key, so that neither is asked nor paid twice.
+        remember: keeps question and answer under a key, so that neither is asked nor paid twice;
+            None keeps nothing.
 
     Raises:
         EndpointError: the library that asks is not installed, or the key is none.
     """
 
-    def __init__(self, endpoint: Endpoint, remember: Remember) -> None:
+    def __init__(self, endpoint: Endpoint, remember: Remember | None = None) -> None:
         try:
             import openai
         except ImportError:
@@ -98,7 +100,8 @@ class Connection:
                 "an endpoint is asked through the openai library: pip install 'trimtab[endpoint]'"
             ) from None
         self.endpoint = endpoint
-        self._remember = remember
+        self._remember = remember or (lambda _, measure: measure())
+        self._goes_on = remember is not None
         self._key = _key()
         self._options: dict[str, Any] = dict(OPTIONS)
         self._client: Any = openai.OpenAI(
@@ -112,7 +115,7 @@ class Connection:
         """Return the answer to every prompt; the same prompt is asked once.
 
         Raises:
-            EndpointError: the endpoint cannot be reached or refuses; what was answered is kept.
+            EndpointError: the endpoint cannot be reached or refuses.
         """
         different = list(dict.fromkeys(prompts))
         with ThreadPoolExecutor(AT_ONCE) as pool:
@@ -202,8 +205,8 @@ class Connection:
                 f"{self._way}"
             )
         return EndpointError(
-            f"the {role} {model!r} at {url} refused: {self._said(error)}. What it answered is "
-            "kept; the same command goes on from there"
+            f"the {role} {model!r} at {url} refused: {self._said(error)}."
+            + (f" {GOES_ON}" if self._goes_on else "")
         )
 
     def _said(self, error: BaseException) -> str:

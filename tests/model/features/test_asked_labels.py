@@ -5,6 +5,7 @@ from collections.abc import Callable
 import polars as pl
 import pytest
 
+from trimtab.model.endpoint import FILTERED
 from trimtab.model.features.asked_labels import LONGEST, ask_for_labels, prompt, read
 
 
@@ -35,6 +36,7 @@ def test_no_context_can_end_its_own_quotation(descriptions: Callable[..., pl.Dat
         ("<think>Hm, sorry…</think>\nApologies\n", "Apologies"),
         ("<think>it never ends", ""),
         ("", ""),
+        (FILTERED, ""),
         ("\n \n", ""),
         ("bell\x07", "bell\N{REPLACEMENT CHARACTER}"),
         ("x" * 1000, "x" * LONGEST),

@@ -79,6 +79,17 @@ def test_embeddings_compare_labels_alone_and_each_of_them_once(table: pl.DataFra
     assert sorted(asked) == sorted([*filter(None, LABELS), "a doctor"])
 
 
+def test_signs_and_line_breaks_are_found_as_texts_have_them(table: pl.DataFrame) -> None:
+    signs = table.with_columns(label=pl.Series(["“,”", "“⏎”", "“)”", "“.”", "“ the”"]))
+    for phrase, feature in (("yes,", 0), ("end\n", 1), (" (a)", 2)):
+        assert search(signs, phrase)["feature"][0] == feature
+
+
+def test_without_labels_nothing_is_embedded(table: pl.DataFrame) -> None:
+    bare = table.with_columns(label=pl.lit(""))
+    assert search(bare, "sorry", embed=lambda _: pytest.fail("asked")).height == 0
+
+
 def test_a_search_for_nothing_is_refused(table: pl.DataFrame) -> None:
     with pytest.raises(ModelError, match="phrase"):
         search(table, "  ")

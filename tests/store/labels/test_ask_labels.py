@@ -33,11 +33,11 @@ def test_what_was_labelled_before_a_failure_is_kept_and_not_asked_again(
     with pytest.raises(EndpointError, match="enough for today"):
         label_features(described.path, endpoint)
     kept = described.sql("SELECT count(*) FROM features WHERE label = 'a name'").item()
-    assert kept == 32
+    assert kept == 40
     stub_endpoint.asked.clear()
     stub_endpoint.answer = lambda _: "another"
-    assert label_features(described.path, endpoint) == 15
-    assert len(stub_endpoint.asked) == 15
+    assert label_features(described.path, endpoint) == 7
+    assert len(stub_endpoint.asked) == 7
 
 
 def test_a_feature_that_does_not_exist_is_refused_before_anything_is_asked(
@@ -52,3 +52,11 @@ def test_a_feature_that_does_not_exist_is_refused_before_anything_is_asked(
 def test_an_url_that_is_none_is_refused_by_its_own_option() -> None:
     with pytest.raises(EndpointError, match="--label-url"):
         Endpoint("stub", "localhost", role="label")
+
+
+def test_a_store_without_descriptions_says_what_writes_them(
+    bare: Store, stub_endpoint: Any
+) -> None:
+    endpoint = Endpoint("stub", stub_endpoint.url, role="label")
+    with pytest.raises(ModelError, match="trimtab describe"):
+        label_features(bare.path, endpoint)

@@ -6,12 +6,13 @@ are untrusted: they are quoted between lines that hold a mark which none of them
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from trimtab.model.endpoint import AT_ONCE, FILTERED
 from trimtab.model.features.descriptions import visible
 
 TEMPLATE = "label.j2"
@@ -22,7 +23,7 @@ Ask = Callable[[Sequence[str]], list[str]]
 
 
 def ask_for_labels(
-    rows: Sequence[Mapping[str, Any]], ask: Ask, *, at_once: int = 32
+    rows: Sequence[Mapping[str, Any]], ask: Ask, *, at_once: int = AT_ONCE
 ) -> Iterator[dict[int, str]]:
     """Yield labels by feature, some features at a time; an empty answer gives none.
 
@@ -46,18 +47,28 @@ def prompt(row: Mapping[str, Any]) -> str:
     """Return what is asked about a feature, from its row of `descriptions.SCHEMA`."""
     return _TEMPLATE.render(
         contexts=row["contexts"],
-        tokens=[shown["token"] for shown in row["tokens"]],
-        promotes=row["promotes"],
+        tokens=_listed(shown["token"] for shown in row["tokens"]),
+        promotes=_listed(row["promotes"]),
         mark=hashlib.sha256(json.dumps(row["contexts"]).encode()).hexdigest()[:16],
     )
 
 
 def read(answer: str) -> str:
-    """Return the label that an answer gives: its last line, without quotes and thought."""
+    """Return the label that an answer gives: its last line, without quotes and thought.
+
+    "" where it gives none.
+    """
+    if answer == FILTERED:
+        return ""
     _, _, said = answer.rpartition("</think>")
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     label = lines[-1].strip("\"'“”«». ") if lines and "<think>" not in said else ""
     return visible(label)[:LONGEST]
+
+
+def _listed(tokens: Iterable[str]) -> str:
+    """Quote tokens so that none of them ends a line or the list; letters stay as they are."""
+    return json.dumps(list(tokens), ensure_ascii=False)
 
 
 _TEMPLATE = Environment(

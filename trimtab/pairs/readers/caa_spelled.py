@@ -5,6 +5,9 @@ from trimtab.pairs.readers.caa import letters
 from trimtab.pairs.readers.rows import Row
 from trimtab.pairs.sample import Sample, choice_letter
 
+POSITIVE_CHOICE = "positive_choice"
+"""Key of a sample's `meta`: the letter under which its positive answer stood."""
+
 
 def spelled(row: Row) -> Sample:
     """A sample whose prompt is the question alone and whose completions are the choices' texts."""
@@ -16,7 +19,7 @@ def spelled(row: Row) -> Sample:
             " '(B) ...' after it; mend the row, or read the file with format='caa', which takes the"
             " answers as they are"
         )
-    texts = []
+    texts, named = [], []
     for _, answer in lettered.sides:
         letter = choice_letter(answer)
         if letter is None or letter not in choices.texts:
@@ -26,6 +29,8 @@ def spelled(row: Row) -> Sample:
                 " are"
             )
         texts.append(choices.texts[letter])
+        named.append(letter)
     messages = (*lettered.messages[:-1], {"role": "user", "content": choices.stem})
     positive, negative = texts
-    return row.sample(messages, positive, negative, lettered.meta)
+    meta = {**lettered.meta, POSITIVE_CHOICE: named[0]}
+    return row.sample(messages, positive, negative, meta)

@@ -70,6 +70,15 @@ def described_in(of: Path | None) -> pl.DataFrame:
     Raises:
         ModelError: there are none.
     """
+    table = _descriptions(of)
+    if not table.height:
+        raise ModelError(
+            f"{_name(of)} has no descriptions of features; `trimtab describe` writes them"
+        )
+    return table
+
+
+def _descriptions(of: Path | None) -> pl.DataFrame:
     if of is not None and (of / HEADER).is_file():
         return open_store(of).descriptions()
     if of is not None and (of / VECTOR_FILE).is_file():
@@ -79,11 +88,7 @@ def described_in(of: Path | None) -> pl.DataFrame:
         if of is not None and of.is_file()
         else descriptions_file(None if of is None else str(of))
     )
-    if file is None:
-        raise ModelError(
-            f"{_name(of)} has no descriptions of features; `trimtab describe` writes them"
-        )
-    return read_descriptions(file)
+    return pl.DataFrame(schema=SCHEMA) if file is None else read_descriptions(file)
 
 
 def _name(of: Path | None) -> str:

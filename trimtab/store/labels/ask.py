@@ -37,6 +37,11 @@ def label_features(
         StoreError: the store is damaged, or another process builds it.
     """
     target = find_described(Path(path))
+    if not any(target.descriptions["contexts"].list.len()):
+        raise ModelError(
+            f"{path} has no contexts of its features, by which they could be named;"
+            " `trimtab describe` writes them"
+        )
     source = f"{endpoint.model} at {endpoint.host}"
     rows = {row["feature"]: row for row in target.descriptions.iter_rows(named=True)}
     for feature in features or ():
@@ -44,7 +49,7 @@ def label_features(
             raise ModelError(f"{path} has no feature {feature}; it has {len(rows)}")
     asked = rows if features is None else {feature: rows[feature] for feature in features}
     left = [r for r in asked.values() if r["contexts"] and r["label_source"] != source]
-    connection = Connection(endpoint, lambda _, measure: measure())
+    connection = Connection(endpoint)
     table, labelled = target.descriptions, 0
     say(0, len(left))
     for labels in ask_for_labels(left, connection.ask):
