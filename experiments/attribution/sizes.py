@@ -38,6 +38,17 @@ class Sizes:
 
 
 FULL = Sizes()
+MEDIUM = Sizes(
+    small=24,
+    parts=48,
+    features=48,
+    pairs=24,
+    budget=96,
+    draws=5,
+    seeds=5,
+    measured_in_poison=False,
+    damage_texts=8,
+)
 QUICK = Sizes(
     halves=40,
     small=12,
@@ -52,3 +63,5 @@ QUICK = Sizes(
     measured_in_poison=False,
     damage_texts=4,
 )
+SIZES = {"full": FULL, "medium": MEDIUM, "quick": QUICK}
+"""By name: for a GPU, for an hour of a CPU core, for a quarter of one."""

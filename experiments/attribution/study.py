@@ -26,7 +26,7 @@ from torch import Tensor
 
 from experiments.attribution.data_faults import anti_steering, recalls, recovery
 from experiments.attribution.lab import BUDGET, Lab
-from experiments.attribution.sizes import FULL, QUICK, Sizes
+from experiments.attribution.sizes import FULL, SIZES, Sizes
 from experiments.attribution.table import draw
 from experiments.attribution.truth import Row, Say, attributions, brittleness, full_game, score
 from experiments.record import say, write_results
@@ -132,16 +132,17 @@ def main(
     store: Annotated[Path, typer.Argument(help="A store of pairs.", show_default=False)],
     behavior: Annotated[str, typer.Argument(help="One of its behaviours.", show_default=False)],
     out: Annotated[Path, typer.Option(help="Folder of the results.")],
-    quick: Annotated[bool, typer.Option("--quick", help="Sizes for a CPU.")] = False,
+    size: Annotated[str, typer.Option(help=f"How much: {', '.join(SIZES)}.")] = "full",
     seed: Annotated[int, typer.Option(help="Of splits, subsets, poison and controls.")] = 0,
 ) -> None:
     """Measure what attributions are worth, with the model that the store names."""
+    if size not in SIZES:
+        raise typer.BadParameter(f"must be one of {', '.join(SIZES)}", param_hint="--size")
     opened = open_store(store)
     names: dict[str, Any] = opened.fingerprint
     model = load_model(names["model"], dtype="float32", revision=names["model_revision"] or None)
     sae = load_sae(names["sae"], model)
-    sizes = QUICK if quick else FULL
-    study(opened, behavior, model, sae, out, sizes=sizes, seed=seed, say=say)
+    study(opened, behavior, model, sae, out, sizes=SIZES[size], seed=seed, say=say)
     typer.echo(draw(out))
 
 
