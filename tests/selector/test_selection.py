@@ -367,10 +367,11 @@ def test_every_method_gives_points_of_one_surface(exported: Path) -> None:
         assert smaller["effect"].max() == one["effect"]
     card = read_card(exported)
     (chosen,) = points.filter("chosen").to_dicts()
-    assert chosen["front"]
+    assert chosen["front"] or chosen["method"] in FAITHFUL
     assert chosen["samples"] == card["samples"]["kept"]
     assert chosen["features"] == card["features"]["kept"]
-    assert card["cost"]["gates"]["gradients"] > card["cost"]["gates"]["effects"] > 0
+    assert min(card["cost"]["gates"].values()) > 0
+    assert card["cost"]["decomposition"]["gradients"] == 0
     assert card["cost"]["search"] == {"effects": points.filter(method="search").height,
                                       "gradients": 0}  # fmt: skip
 

@@ -286,8 +286,12 @@ def surface(points: Sequence[Point], *, label: str) -> str:
 
 
 def plane(points: Sequence[Point]) -> str:
-    """Return the Pareto front over samples and features, each point as large as its effect."""
-    front = [p for p in points if p.front and p.features and p.effect > 0]
+    """Return the Pareto front over samples and features, each point as large as its effect.
+
+    The chosen point is with them wherever it is: what is near the dense vector may be chosen for
+    what the model writes, beside the target's front.
+    """
+    front = [p for p in points if (p.front or p.chosen) and p.features and p.effect > 0]
     if not front:
         return ""
     largest = max(p.effect for p in front)
