@@ -10,10 +10,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from trimtab.model.endpoint import AT_ONCE, FILTERED
 from trimtab.model.features.descriptions import visible
+from trimtab.model.prompt_template import prompt_template
 
 TEMPLATE = "label.j2"
 LONGEST = 120  # letters of a label
@@ -71,10 +70,4 @@ def _listed(tokens: Iterable[str]) -> str:
     return json.dumps(list(tokens), ensure_ascii=False)
 
 
-_TEMPLATE = Environment(
-    loader=FileSystemLoader(Path(__file__).parent),
-    autoescape=False,  # a prompt is no HTML
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-).get_template(TEMPLATE)
+_TEMPLATE = prompt_template(Path(__file__).with_name(TEMPLATE))

@@ -11,8 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
+from trimtab.model.prompt_template import prompt_template
 from trimtab.pairs import Message, Sample, Side
 
 TEMPLATE = "question.j2"
@@ -106,10 +105,4 @@ def _shortened(text: str) -> str:
     return text if len(text) <= LONGEST else text[:LONGEST].rstrip() + " …"
 
 
-_TEMPLATE = Environment(
-    loader=FileSystemLoader(Path(__file__).parent),
-    autoescape=False,  # a prompt is no HTML
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-).get_template(TEMPLATE)
+_TEMPLATE = prompt_template(Path(__file__).with_name(TEMPLATE))
