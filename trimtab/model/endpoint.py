@@ -195,17 +195,17 @@ class Connection:
         url, model, role = self.endpoint.url, self.endpoint.model, self.endpoint.role
         if isinstance(error, openai.APIConnectionError):
             why = self._said(error.__cause__ or error)
-            return EndpointError(f"the {role} at {url} cannot be reached ({why}): {self._way}")
+            return EndpointError(f"the endpoint {url} cannot be reached ({why}): {self._way}")
         if isinstance(error, openai.AuthenticationError | openai.PermissionDeniedError):
             key = f"does not accept the key in {KEY}" if self._key else f"wants a key: set {KEY}"
-            return EndpointError(f"the {role} at {url} {key}")
+            return EndpointError(f"the endpoint {url} {key}")
         if isinstance(error, openai.NotFoundError):
             return EndpointError(
                 f"{url} knows no model {model!r} ({self._said(error)}): check --{role}-model; or "
                 f"{self._way}"
             )
         return EndpointError(
-            f"the {role} {model!r} at {url} refused: {self._said(error)}."
+            f"the model {model!r} at {url} refused: {self._said(error)}."
             + (f" {GOES_ON}" if self._goes_on else "")
         )
 
