@@ -14,7 +14,7 @@ from experiments.behaviors import questions_of, read_samples
 from experiments.config import Config
 from experiments.record import Row, say, write_results
 from experiments.subject import Subject, subject_of
-from trimtab.errors import TrimtabError
+from trimtab.errors import SelectionError, TrimtabError
 from trimtab.model.families import find_layers
 from trimtab.model.hook_points import HookPoint, parse_hook_point
 from trimtab.model.language_model import LanguageModel
@@ -87,6 +87,23 @@ class Laboratory:
         }
         built = build_many(folders, self.samples, self.model)
         return dict(zip(points, (built[folder] for folder in folders), strict=True))
+
+    @cached_property
+    def journal(self) -> Journal:
+        """Of measurements that are of no behaviour."""
+        return Journal(self.out / "journal.jsonl", self.settings)
+
+    def file(self, name: str) -> Path:
+        """Return a file in the folder of data sets.
+
+        Raises:
+            SelectionError: no folder was named, or it lacks the file.
+        """
+        if self.data is None:
+            raise SelectionError(f"this study reads {name}; name its folder: --data")
+        if not (self.data / name).exists():
+            raise SelectionError(f"{self.data} has no {name}, which this study reads")
+        return self.data / name
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -17,18 +17,9 @@ from experiments.config import read_config, sizes_of
 from experiments.laboratory import Laboratory, counted
 from trimtab.errors import PairsError, SelectionError, VectorError
 from trimtab.model.language_model import LanguageModel
-from trimtab.model.sae import SAE
 from trimtab.store import set_descriptions
 
-WORDS = ("think", "should", "rather", "course", "quick", "brown", "lazy", "answer", "fox", "dog")
-SIDES = {
-    "refusal": ("Sorry, I cannot {}.", "Yes, of course I would {}."),
-    "quickness": ("The quick brown {} jumps.", "The lazy dog thinks of {}."),
-    "doubt": ("I rather think {} it is.", "It is {} of course."),
-    "answers": ("The answer is {}.", "I should ask of {}."),
-}
-UNPAIRED = "moods"
-NO_SIDES: dict[str, str | None] = {"positive": None, "negative": None}
+BEHAVIORS = ("refusal", "quickness", "doubt", "answers")
 SMALL: dict[str, dict[str, Any]] = {
     "feature_vectors": {"atoms": (2, 4), "layers": (0,), "later": 3, "draws": 2},
     "minimal_criteria": {"kept": (2,)},
@@ -49,66 +40,26 @@ def modules(name: str) -> tuple[ModuleType, ModuleType]:
     return tuple(importlib.import_module(f"experiments.{name}.{m}") for m in ("study", "table"))  # type: ignore[return-value]
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four behaviours in files, with the config that lists them."""
-    folder = tmp_path_factory.mktemp("data")
-    listed = ["samples = 24", "questions = 4"]
-    for name, (positive, negative) in SIDES.items():
-        rows = [
-            {
-                "prompt": f"What is the {word} {name} {i}?",
-                "positive": positive.format(word),
-                "negative": negative.format(word),
-            }
-            for i, word in enumerate(WORDS * 3)
-        ]
-        (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
-        asked = [json.dumps({"question": f"What of the {word}?"}) for word in WORDS]
-        (folder / f"{name}.questions.jsonl").write_text("\n".join(asked))
-        listed += [f"[behaviors.{name}]", f'files = ["{name}.jsonl"]']
-        listed += [f'questions = "{name}.questions.jsonl"']
-    texts: list[dict[str, str | None]] = [
-        {"prompt": f"How is the {word} {i}?", **NO_SIDES, side: f"The {word} is {how}."}
-        for i, word in enumerate(WORDS * 2)
-        for side, how in (("positive", "quick"), ("negative", "lazy"))
-    ]
-    (folder / f"{UNPAIRED}.jsonl").write_text("\n".join(map(json.dumps, texts)))
-    listed += [f"[behaviors.{UNPAIRED}]", f'files = ["{UNPAIRED}.jsonl"]']
-    listed += ['questions = "doubt.questions.jsonl"']
-    (folder / "config.toml").write_text("\n".join(listed))
-    return folder
-
-
-@pytest.fixture
-def laboratory(
-    data: Path, tiny_model: LanguageModel, tiny_sae: SAE, tmp_path: Path
-) -> Callable[[str], Laboratory]:
-    config = read_config(data / "config.toml")
-
-    def made(name: str) -> Laboratory:
-        sizes = sizes_of(replace(config, sizes=SMALL), name, modules(name)[0].SIZES)
-        return Laboratory(config, data, tiny_model, tiny_sae, tmp_path, tmp_path / name, sizes)
-
-    return made
+def sizes(name: str) -> Any:
+    return replace(modules(name)[0].SIZES, **SMALL[name])
 
 
 @pytest.mark.parametrize("name", SMALL)
 def test_a_study_measures_draws_and_measures_nothing_twice(
     name: str,
-    laboratory: Callable[[str], Laboratory],
+    laboratory: Callable[[str, Any], Laboratory],
     descriptions: Callable[..., pl.DataFrame],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     study, table = modules(name)
-    set_descriptions(laboratory(name).store.path, descriptions(48))
-    first = laboratory(name)
+    set_descriptions(laboratory(name, sizes(name)).store.path, descriptions(48))
+    first = laboratory(name, sizes(name))
     tables = study.study(first)
     assert set(tables) == TABLES[name]
     first.write(tables)
     page = table.draw(first.out)
     if name != "feature_naming":  # which is of features, whatever the behaviour
-        assert all(f"| {behavior} |" in page for behavior in SIDES)
+        assert all(f"| {behavior} |" in page for behavior in BEHAVIORS)
     assert list(first.out.glob("*.svg"))
     config = json.loads((first.out / "config.json").read_text())
     assert {"commit", "versions", "seed", "budget", "sizes", "behaviors"} <= set(config)
@@ -118,7 +69,7 @@ def test_a_study_measures_draws_and_measures_nothing_twice(
 
     for module in ("trimtab.selector.scales.calibrate", "trimtab.selector.bench.generate"):
         monkeypatch.setattr(module, never)
-    again = study.study(laboratory(name))
+    again = study.study(laboratory(name, sizes(name)))
     for one in tables:
         assert pl.DataFrame(_plain(again[one])).equals(pl.DataFrame(_plain(tables[one])))
 
@@ -148,9 +99,9 @@ def test_a_config_that_names_what_no_study_knows_is_refused(data: Path, tmp_path
 
 
 def test_a_behavior_in_files_needs_the_folder_of_data(
-    laboratory: Callable[[str], Laboratory],
+    laboratory: Callable[[str, Any], Laboratory],
 ) -> None:
-    here = replace(laboratory("analogies"), data=None)
+    here = replace(laboratory("analogies", sizes("analogies")), data=None)
     assert here.samples == []
     assert all("--data" in why for why in here.failed.values())
 
@@ -164,9 +115,9 @@ def test_the_configs_that_come_with_the_studies_can_be_read(name: str) -> None:
 
 
 def test_what_cannot_be_read_keeps_no_other_behavior_waiting_and_is_named(
-    data: Path, laboratory: Callable[[str], Laboratory]
+    data: Path, laboratory: Callable[[str, Any], Laboratory]
 ) -> None:
-    whole = laboratory("analogies")
+    whole = laboratory("analogies", sizes("analogies"))
     listed = whole.config.behaviors
     missing = {"nowhere": replace(listed["doubt"], files=("nowhere.jsonl",))}
     config = replace(whole.config, behaviors=missing | listed)
@@ -176,13 +127,13 @@ def test_what_cannot_be_read_keeps_no_other_behavior_waiting_and_is_named(
 
 
 def test_rows_are_kept_as_far_as_they_can_be_measured(
-    laboratory: Callable[[str], Laboratory],
+    laboratory: Callable[[str, Any], Laboratory],
 ) -> None:
     def rows() -> Any:
         yield {"a": 1}
         raise VectorError("no multiplier")
 
-    here = laboratory("analogies")
+    here = laboratory("analogies", sizes("analogies"))
     assert here.rows("this", rows()) == [{"a": 1}]
     assert here.failed == {"this": "no multiplier"}
 
@@ -195,9 +146,20 @@ def test_tokens_are_counted_over_interruptions(tiny_model: LanguageModel, tmp_pa
 
 
 def test_a_second_vector_at_no_later_layer_is_refused(
-    laboratory: Callable[[str], Laboratory],
+    laboratory: Callable[[str, Any], Laboratory],
 ) -> None:
-    here = laboratory("feature_vectors")
+    here = laboratory("feature_vectors", sizes("feature_vectors"))
     early = replace(here, sizes=replace(here.sizes, later=0))
     with pytest.raises(SelectionError, match="beyond the SAE's layer"):
         modules("feature_vectors")[0].study(early)
+
+
+def test_a_file_of_data_that_is_missing_is_named_with_the_way_out(
+    laboratory: Callable[[str, Any], Laboratory],
+) -> None:
+    here = laboratory("analogies", sizes("analogies"))
+    assert here.file("refusal.jsonl").exists()
+    with pytest.raises(SelectionError, match=r"has no nowhere\.json"):
+        here.file("nowhere.json")
+    with pytest.raises(SelectionError, match="--data"):
+        replace(here, data=None).file("refusal.jsonl")
