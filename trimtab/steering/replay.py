@@ -176,7 +176,8 @@ class Replay:
         if not self.fast:
             return whole_passes(self.model, self.hook_point, part.tails, changes)
         with ExitStack() as stack:
-            stack.enter_context(self._passed_over(part.residual, len(changes)))
+            residual = None if part.residual is None else part.residual.repeat(1, len(changes), 1)
+            stack.enter_context(passed_over(self.model, self.first_layer, residual))
             stack.enter_context(edit_at(self.model, self.hook_point, _side_by_side(changes)))
             final = self._forward(part, len(changes))
         copies = final.view(len(final), len(changes), -1, final.shape[-1])
@@ -226,24 +227,6 @@ class Replay:
         above = prefix[self.first_layer :] or prefix[-1:]  # what is passed over reads no keys
         return _Prepared(tails, above[:1] * self.first_layer + above, seen[last_below])
 
-    @contextmanager
-    def _passed_over(self, residual: Tensor | None, copies: int) -> Iterator[None]:
-        """Let the layers below the hook point pass their input on, the last one the residual."""
-        below = find_layers(self.model.module)[: self.first_layer]
-        kept = [layer.__dict__.get("forward") for layer in below]
-        try:
-            for layer in below:
-                layer.forward = _identity
-            if residual is not None:
-                below[-1].forward = _constant(residual.repeat(1, copies, 1))
-            yield
-        finally:
-            for layer, forward in zip(below, kept, strict=True):
-                if forward is None:
-                    del layer.forward
-                else:
-                    layer.forward = forward
-
     @torch.no_grad()
     def _agrees(self) -> bool:
         """Whether the first and the last tree of a batch come out as they do by plain passes."""
@@ -255,6 +238,31 @@ class Replay:
                 if not apart <= torch.finfo(self.model.dtype).eps ** 0.5:
                     return False
         return True
+
+
+@contextmanager
+def passed_over(model: LanguageModel, first_layer: int, residual: Tensor | None) -> Iterator[None]:
+    """Let the layers below `first_layer` pass their input on, and the last of them the residual.
+
+    Args:
+        model: its layers are whole again when the block ends.
+        first_layer: the first that is run.
+        residual: what enters it, `(batch, seq, d_model)`; None where it is the model's first.
+    """
+    below = find_layers(model.module)[:first_layer]
+    kept = [layer.__dict__.get("forward") for layer in below]
+    try:
+        for layer in below:
+            layer.forward = _identity
+        if residual is not None:
+            below[-1].forward = _constant(residual)
+        yield
+    finally:
+        for layer, forward in zip(below, kept, strict=True):
+            if forward is None:
+                del layer.forward
+            else:
+                layer.forward = forward
 
 
 def _side_by_side(changes: Sequence[Edit | None]) -> Edit:
