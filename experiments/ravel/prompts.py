@@ -54,7 +54,7 @@ class Prompts:
             lengths = torch.tensor([len(answer) for answer in answers])
             row = torch.arange(len(some)).repeat_interleave(lengths)
             read = torch.cat([torch.arange(length) for length in lengths])
-            states = self._forward(some)[row, self._ends[some][row] + read]
+            states = self._forward(some, self._before)[row, self._ends[some][row] + read]
             said = logits(self.model, states).argmax(-1).split(lengths.tolist())
             found += [tuple(s.tolist()) == a for s, a in zip(said, answers, strict=True)]
         return found
@@ -99,17 +99,18 @@ class Prompts:
         """What enters the first layer above, `(n, width, d_model)`, and `residual`."""
         below = HookPoint(self._first_layer - 1, "hook_resid_post") if self._first_layer else None
         points = {self.hook_point, below or self.hook_point}
+        before = self._before  # made outside of every hook
         entering, residual = [], []
         for some in self._passes(torch.arange(len(self.examples))):
             with torch.no_grad(), record(self.model, points, stop=True) as seen:
-                self._forward(some)
+                self._forward(some, before)
             x = seen[self.hook_point]
             residual.append(x[torch.arange(len(some)), self._places[some]])
             entering.append(seen[below] if below else x)
         return torch.cat(entering), torch.cat(residual)
 
     def _forward_above(self, rows: Tensor, added: Tensor | None) -> Tensor:
-        places = torch.arange(len(rows)), self._places[rows]
+        before, places = self._before, (torch.arange(len(rows)), self._places[rows])
 
         def change(x: Tensor) -> Tensor:
             return x if added is None else x.index_put(places, added.to(x), accumulate=True)
@@ -119,12 +120,12 @@ class Prompts:
             passed_over(self.model, self._first_layer, residual),
             edit(self.model, self.hook_point, change),
         ):
-            return self._forward(rows)
+            return self._forward(rows, before)
 
-    def _forward(self, rows: Tensor) -> Tensor:
+    def _forward(self, rows: Tensor, before: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
         """Final states `(m, width, d_model)` of some rows; pads are at their ends, seen by none."""
-        cache = DynamicCache() if self._before else None
-        for layer, kept in enumerate(self._before):
+        cache = DynamicCache() if before else None
+        for layer, kept in enumerate(before):
             assert cache is not None
             cache.update(*(x.expand(len(rows), -1, -1, -1) for x in kept), layer)
         states: Tensor = self.model.module.base_model(

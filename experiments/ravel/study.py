@@ -85,7 +85,7 @@ def study(laboratory: Laboratory) -> dict[str, list[Row]]:
 
 def _untold(row: Row, why: str) -> Row:
     name = {"domain": row["domain"], "attribute": row["attribute"], "method": ""}
-    return name | {"cause": Estimate(None, reason=why)}
+    return name | {"features": None, "dimensions": None, "cause": Estimate(None, reason=why)}
 
 
 def _kept(laboratory: Laboratory, domain: Domain) -> tuple[Pairs, list[Row]]:

@@ -135,30 +135,36 @@ def plain(model: LanguageModel, point: HookPoint, example: Example, added: Tenso
     return torch.as_tensor(logits[0].log_softmax(-1))
 
 
-@pytest.mark.parametrize("template", ["The answer of the %s is", "%s, the quick"])
-@pytest.mark.parametrize(
-    ("layer", "site"), [(1, "hook_resid_post"), (2, "hook_mlp_out"), (0, "hook_resid_pre")]
-)
-def test_what_is_run_from_the_hook_point_on_is_what_plain_passes_say(
-    family_model: LanguageModel,
-    layer: int,
-    site: Site,
-    template: str,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("experiments.ravel.prompts.TOKENS_PER_PASS", 20)
-    point, examples = HookPoint(layer, site), made(family_model, template)
-    prompts = Prompts(family_model, point, examples)
-    rows, read = torch.tensor([0, 2, 3, 6]), torch.tensor([0, 0, 1, 1])
+def agree(model: LanguageModel, point: HookPoint, template: str) -> None:
+    """Compare what is run from the hook point on with plain passes, changed and unchanged."""
+    examples = made(model, template)
+    prompts = Prompts(model, point, examples)
+    rows = torch.tensor([0, 2, 3, 6])
+    read = torch.tensor([len(examples[row].answer) - 1 for row in rows.tolist()])
     shift = 3 * torch.randn(4, 16, generator=torch.Generator().manual_seed(0))
-    for added in (None, shift):
+    for added in (shift, None):
         with torch.no_grad():
             found = prompts.forward(rows, read, added)
             for i, row in enumerate(rows.tolist()):
                 change = None if added is None else added[i]
                 end = examples[row].n_prompt - 1 + int(read[i])
-                expected = plain(family_model, point, examples[row], change)[end]
+                expected = plain(model, point, examples[row], change)[end]
                 torch.testing.assert_close(found[i], expected, rtol=1e-3, atol=1e-4)
+
+
+def test_what_is_run_from_the_hook_point_on_is_what_plain_passes_say(
+    family_model: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("experiments.ravel.prompts.TOKENS_PER_PASS", 20)
+    agree(family_model, HookPoint(1, "hook_resid_post"), "The answer of the %s is")
+
+
+@pytest.mark.parametrize("template", ["The answer of the %s is", "%s, the quick"])
+@pytest.mark.parametrize(("layer", "site"), [(2, "hook_mlp_out"), (0, "hook_resid_pre")])
+def test_every_site_agrees_with_plain_passes_whether_or_not_examples_begin_alike(
+    tiny_model: LanguageModel, layer: int, site: Site, template: str
+) -> None:
+    agree(tiny_model, HookPoint(layer, site), template)
 
 
 def test_gradients_reach_what_was_added(tiny_model: LanguageModel) -> None:
