@@ -44,7 +44,7 @@ class Contest:
             for asked in self._asked("test", attribute)
         ]
 
-        def measured(method: str) -> Measured:
+        def became(method: str) -> Measured:
             parts = zip(found[method]["answers"], found[NOTHING]["answers"], entities, strict=True)
             return Measured(
                 *(
@@ -53,7 +53,7 @@ class Contest:
                 )
             )
 
-        return {method: (found[method]["size"], measured(method)) for method in METHODS}
+        return {method: (found[method]["size"], became(method)) for method in METHODS}
 
     def _given(self, attribute: str, method: str, finder: Finder) -> dict[str, Any]:
         """How many features or directions a method gives, and the answers of own and other prompts.
@@ -82,13 +82,14 @@ class Contest:
         train = self._interchanges["train"]
         others = [pairs for name, pairs in train.items() if name != attribute]
 
-        def product(change: Change) -> float:
+        def good(change: Change) -> tuple[float, float]:
             own, others = self._tried("val", attribute, change)
-            return float(own.says_source.double().mean() * others.says_base.double().mean())
+            product = own.says_source.double().mean() * others.says_base.double().mean()
+            return float(product), float(own.odds.mean() - others.odds.mean())
 
         return Finder(
             Lesson(self.laboratory.sae, train[attribute], others, sizes.steps, sizes.batch, seed),
-            product,
+            good,
             sizes.features,
             sizes.dimensions,
             sizes.subspace,

@@ -40,7 +40,8 @@ class Finder:
 
     Attributes:
         lesson: what it is found by.
-        tune: how good a change is on the validation pairs.
+        tune: how good a change is on the validation pairs: cause times isolation, and by how much
+            more it moves the attribute's odds than others'.
         features: numbers of features to choose from.
         dimensions: numbers of directions to choose from.
         subspace: directions of the trained subspace, and of the one that the pursuit aims at.
@@ -49,7 +50,7 @@ class Finder:
     """
 
     lesson: ways.Lesson
-    tune: Callable[[Change], float]
+    tune: Callable[[Change], tuple[float, float]]
     features: Sequence[int]
     dimensions: Sequence[int]
     subspace: int

@@ -55,7 +55,7 @@ class Prompts:
             row = torch.arange(len(some)).repeat_interleave(lengths)
             read = torch.cat([torch.arange(length) for length in lengths])
             states = self._forward(some, self._before)[row, self._ends[some][row] + read]
-            said = logits(self.model, states).argmax(-1).split(lengths.tolist())
+            said = torch.split(logits(self.model, states).argmax(-1), lengths.tolist())
             found += [tuple(s.tolist()) == a for s, a in zip(said, answers, strict=True)]
         return found
 
@@ -81,7 +81,7 @@ class Prompts:
         return torch.cat(found)
 
     def _passes(self, rows: Tensor) -> tuple[Tensor, ...]:
-        return rows.split(max(1, TOKENS_PER_PASS // self._tails.shape[1]))
+        return torch.split(rows, max(1, TOKENS_PER_PASS // self._tails.shape[1]))
 
     @cached_property
     def _before(self) -> list[tuple[Tensor, Tensor]]:

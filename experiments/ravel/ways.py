@@ -163,8 +163,8 @@ def rotation(lesson: Lesson, count: int) -> Tensor:
 
 def _attributed(lesson: Lesson, pairs: Interchanges) -> Tensor:
     """Mean first-order change of the odds of the source's value by each feature, `(d_sae,)`."""
-    gradients = []
-    for rows in torch.arange(len(pairs)).split(PAIRS_PER_GRADIENT):
+    gradients: list[Tensor] = []
+    for rows in torch.split(torch.arange(len(pairs)), PAIRS_PER_GRADIENT):
         nothing = torch.zeros_like(pairs.residuals[0][rows], requires_grad=True)
         odds = pairs.outcomes(rows, nothing).odds
         gradients += torch.autograd.grad(odds.sum(), nothing)

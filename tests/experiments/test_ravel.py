@@ -395,6 +395,20 @@ def test_of_what_the_model_seldom_answers_nothing_is_said(
     assert "cannot tell of 0 test" in page
 
 
+def test_after_two_hopeless_templates_no_more_are_asked(
+    laboratory: Callable[[str, Any], Laboratory], tmp_path: Path
+) -> None:
+    templates = [f"test: the %s is {word}" for word in ("quick", "brown", "lazy", "so")]
+    folder = write(
+        tmp_path,
+        attribute_to_prompts={"Colour": templates},
+        prompt_to_split=dict.fromkeys(templates, "test"),
+    )
+    here = replace(laboratory("ravel", replace(SMALL, templates=4)), data=folder)
+    (row,) = study(here)["kept"]
+    assert row["asked"] == 2 * len(ANIMALS)
+
+
 def test_a_second_attribute_is_needed_to_speak_of_isolation(
     laboratory: Callable[[str, Any], Laboratory],
     tmp_path: Path,
