@@ -44,8 +44,9 @@ class Measured(NamedTuple):
 def scores(measured: Sequence[Measured], seed: int) -> Row:
     """Return the estimates of one attribute, or of several, averaged.
 
-    Whole entities are drawn, of all prompts at once. Where every draw says the same, Wilson's
-    interval of so many entities stands in: a bootstrap would claim certainty.
+    Whole entities are drawn, of all prompts at once. Where every draw says the same, a bootstrap
+    would claim certainty: Wilson's interval of so many entities stands in for it, and for mean and
+    product what the bounds of cause and isolation come to.
 
     Args:
         measured: an interchange for each attribute.
@@ -68,10 +69,19 @@ def scores(measured: Sequence[Measured], seed: int) -> Row:
         why = f"an interval needs {MIN_GROUPS} entities or more"
         return {name: Estimate(float(value[0]), reason=why) for name, value in values.items()}
     drawn = _of(resampled_means(columns, entities, seed))
-    return {
-        name: _estimate(float(value[0]), drawn[name], len(set(entities)), name.startswith("graded"))
-        for name, value in values.items()
+    n = len(set(entities))
+    row: Row = {}
+    for name in ("cause", "isolation"):
+        wilson = share_estimate(round(float(values[name][0]) * n), n)
+        row[name] = _estimate(values[name], drawn[name], n, (wilson.low, wilson.high))
+    low, high = ([getattr(one, end) for one in row.values()] for end in ("low", "high"))
+    certain = {
+        "mean": (sum(low) / 2, sum(high) / 2),
+        "product": (low[0] * low[1], high[0] * high[1]),
     }
+    for name in ("mean", "product", "graded", "graded_others"):
+        row[name] = _estimate(values[name], drawn[name], n, certain.get(name))
+    return row
 
 
 def _of(means: Floats) -> dict[str, Floats]:
@@ -91,10 +101,12 @@ def _of(means: Floats) -> dict[str, Floats]:
     return {name: each.mean(1) for name, each in found.items()}
 
 
-def _estimate(value: float, drawn: Floats, n_entities: int, graded: bool) -> Estimate:
+def _estimate(
+    value: Floats, drawn: Floats, n: int, certain: tuple[float | None, float | None] | None
+) -> Estimate:
+    """Bound a value `(1,)` by draws of `n` entities, or by `certain` where they say the same."""
     drawn = drawn[~np.isnan(drawn)]
-    if np.ptp(drawn) < ROUNDING and not graded:
-        share = share_estimate(round(value * n_entities), n_entities)
-        return Estimate(value, share.low, share.high)
-    low, high = np.quantile(drawn, tails(n_entities))
-    return Estimate(value, float(low), float(high))
+    if certain is not None and np.ptp(drawn) < ROUNDING:
+        return Estimate(float(value[0]), *certain)
+    low, high = np.quantile(drawn, tails(n))
+    return Estimate(float(value[0]), float(low), float(high))

@@ -48,7 +48,7 @@ class Sizes:
     templates: int = 8
     pairs: tuple[int, ...] = (120, 40, 240)
     enough: int = 200
-    features: tuple[int, ...] = (4, 16, 64)
+    features: tuple[int, ...] = (4, 16, 64, 256)
     dimensions: tuple[int, ...] = (1, 4, 16, 64)
     subspace: int = 16
     steps: int = 60

@@ -145,9 +145,11 @@ def probe(lesson: Lesson, count: int) -> Tensor:
 def rotation(lesson: Lesson, count: int) -> Tensor:
     """Return a subspace `(k, d_model)` trained to hold this attribute and no other.
 
-    Distributed alignment search with RAVEL's two losses (MDAS); it begins at the probe's subspace.
+    Distributed alignment search with RAVEL's two losses (MDAS). It begins at the probe's subspace,
+    filled up with principal components where the probe has fewer directions.
     """
-    weights = probe(lesson, count).T.clone().requires_grad_(True)
+    start = torch.cat([probe(lesson, count), principal(lesson, count)])[:count]
+    weights = start.T.clone().requires_grad_(True)
 
     def basis() -> Tensor:
         turned: Tensor = torch.linalg.qr(weights)[0].T

@@ -299,9 +299,10 @@ def replace_residuals(pairs: Interchanges) -> Any:
 
 
 def test_subspaces_are_orthonormal_and_masks_open_what_differs(lesson: ways.Lesson) -> None:
-    for basis in (ways.principal(lesson, 3), ways.probe(lesson, 9), ways.rotation(lesson, 2)):
+    for basis in (ways.principal(lesson, 3), ways.probe(lesson, 9), ways.rotation(lesson, 5)):
         torch.testing.assert_close(basis @ basis.T, torch.eye(len(basis)), rtol=0, atol=1e-5)
     assert len(ways.probe(lesson, 9)) == 2  # of three values
+    assert len(ways.rotation(lesson, 5)) == 5
     differs = lesson.differences(lesson.own).any(0)
     assert all(differs[i] for i in ways.by_masks(lesson))
 
@@ -338,6 +339,9 @@ def test_scores_average_attributes_and_reward_neither_breaking_nor_doing_nothing
     ]  # fmt: skip
     assert 0.8 < row["isolation"].low < 1.0  # though every draw says 1
     assert row["product"].low < 0.5 < row["product"].high
+    still = scores([Measured(answers(0.0), answers(1.0))], 0)  # every draw says the same
+    assert still["mean"].low == pytest.approx(still["isolation"].low / 2)
+    assert (still["product"].low, still["product"].high) == (0.0, still["cause"].high)
     broken = scores([other], 0)
     assert (broken["mean"].value, broken["product"].value) == (0.5, 0.0)
     both = scores([one, other], 0)
