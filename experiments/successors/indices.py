@@ -97,7 +97,6 @@ class Told(NamedTuple):
 def _rows(name: Row, told: dict[Ordered, Told]) -> Iterator[Row]:
     """Yield rows by sequence, then over all; spellings of an item are one group."""
     for read in READS if told else ():
-        every = [(f"{s.kind} {i}", s, f) for s, f in told.items() for i in f.indices]
         for sequence, found in told.items():
             groups = list(map(str, found.indices))
             row = name | {"sequence": sequence.title, "kind": sequence.kind, "read": read}
@@ -107,7 +106,7 @@ def _rows(name: Row, told: dict[Ordered, Told]) -> Iterator[Row]:
             np.concatenate([getattr(found, part)[read] for found in told.values()])
             for part in ("right", "by_chance")
         )
-        groups = [group for group, _, _ in every]
+        groups = [f"{s.kind} {index}" for s, found in told.items() for index in found.indices]
         row = name | {"sequence": WHOLE, "kind": WHOLE, "read": read, "items": len(groups)}
         row |= {"choices": max(found.choices for found in told.values())}
         yield row | _accuracy(right, by_chance, groups)
@@ -168,4 +167,5 @@ def nearest(units: Singles, asked: Singles, count: int | None) -> NDArray[np.int
     some = slice(None) if count is None else most_shared(units, count)
     centroids = units.mean(0)[:, some]
     lengths = np.maximum(np.linalg.norm(centroids, axis=1), np.finfo(np.float32).tiny)
-    return (asked[..., some] @ (centroids / lengths[:, None]).T).argmax(-1)
+    found: NDArray[np.int64] = (asked[..., some] @ (centroids / lengths[:, None]).T).argmax(-1)
+    return found

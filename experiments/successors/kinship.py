@@ -90,16 +90,16 @@ class Kin:
             found.append(some | {PARENT: self.words.index(taxon, len(taxa))})
         return found
 
-    def classes(self, attribute: str) -> list[str]:
-        """Return the classes of an attribute."""
-        return list(dict.fromkeys(self.domain.classes[attribute]))
+    @cached_property
+    def asked(self) -> list[tuple[str, str]]:
+        """Every attribute with each of its classes."""
+        return [(name, one) for name in ASKED for one in dict.fromkeys(self.domain.classes[name])]
 
     def class_of(self, place: int, attribute: str) -> int | None:
-        """Return which of its attribute's classes a word has; None where it has none."""
-        classes = self.classes(attribute)
+        """Return the place in `asked` of a word's class; None where it has none."""
         if place < len(self.domain.concepts):
-            return classes.index(self.domain.classes[attribute][place])
-        return classes.index(self.words[place]) if attribute == TAXON else None
+            return self.asked.index((attribute, self.domain.classes[attribute][place]))
+        return self.asked.index((TAXON, self.words[place])) if attribute == TAXON else None
 
     @cached_property
     def reading(self) -> tuple[Reading, Singles, Singles]:
@@ -134,12 +134,13 @@ class Kin:
         }
 
     def measured(self, place: int) -> dict[str, dict[str, Floats]]:
-        """Return log-probabilities of all classes, by relation and way, `(draws, n_texts, n)`.
+        """Return log-probabilities of what is asked, by relation and way, `(draws, n_texts, n)`.
 
-        Those without any relative are under the relation `""`.
+        They are those of a class among its attribute's. Those without any relative are under the
+        relation `""`.
         """
         kin = self.relatives[place]
-        completions = [f"{ASKED[name]} {one}" for name in ASKED for one in self.classes(name)]
+        completions = [f"{ASKED[attribute]} {one}" for attribute, one in self.asked]
 
         def measure() -> dict[str, dict[str, list[list[list[float]]]]]:
             model, sae = self.laboratory.model, self.laboratory.sae
@@ -157,53 +158,64 @@ class Kin:
 
         key = ("kinship", TEXTS, BEGINNINGS, completions, self.words, place, kin)
         kept = self.laboratory.journal.once(key, measure)
-        return {r: {way: np.array(x) for way, x in ways.items()} for r, ways in kept.items()}
+        return {
+            relation: {way: self._among(np.array(x)) for way, x in ways.items()}
+            for relation, ways in kept.items()
+        }
+
+    def _among(self, values: Floats) -> Floats:
+        spans = [[i for i, (name, _) in enumerate(self.asked) if name == one] for one in ASKED]
+        return np.concatenate([among(values[..., span]) for span in spans], axis=-1)
 
 
 def _rows(
     kin: Kin, found: Sequence[dict[str, dict[str, Floats]]], relation: str, attribute: str
 ) -> Iterator[Row]:
     """Yield a row a way: of animals whose class the relative shares, and of the others."""
-    sizes = [len(kin.classes(name)) for name in ASKED]
-    first = sum(sizes[: list(ASKED).index(attribute)])
-    span = slice(first, first + len(kin.classes(attribute)))
-    pairs = [
-        (place, own, given)
+    classes = [
+        (place, kin.class_of(place, attribute), kin.class_of(relatives[relation], attribute))
         for place, relatives in enumerate(kin.relatives)
         if relation in relatives
-        and (own := kin.class_of(place, attribute)) is not None
-        and (given := kin.class_of(relatives[relation], attribute)) is not None
     ]
+    known = [(place, own, given) for place, own, given in classes if given is not None]
     for same in (True, False):
-        some = [pair for pair in pairs if (pair[1] == pair[2]) == same]
-        if not some:
-            continue
-        groups = [kin.words[place] for place, _, _ in some]
-        base = [among(found[place][""][""][..., span]) for place, _, _ in some]
-        knows = np.array(
-            [one[0].argmax(-1) == own for one, (_, own, _) in zip(base, some, strict=True)]
-        )
-        moved: dict[str, Floats] = {}
-        for way in (RANDOM, FEATURES, RESIDUAL):
-            changes = [
-                among(found[place][relation][way][..., span]) - before
-                for (place, _, _), before in zip(some, base, strict=True)
-            ]
-            own, given = (
-                np.stack(
-                    [one[..., pair[i]].mean(-1) for one, pair in zip(changes, some, strict=True)]
-                )
-                for i in (1, 2)
-            )
-            moved[way] = own if same else given - own
-            row: Row = {"relation": relation, "attribute": attribute, "added": way}
-            row |= {"class": "shared" if same else "another", "animals": len(some)}
-            row |= {"known": rate_estimate(knows.astype(np.float64), groups)}
-            row["own"] = mean_estimate(own, groups)
-            if not same:
-                row |= {"given": mean_estimate(given, groups)}
-                row |= {"given_against_own": mean_estimate(given - own, groups)}
-            if way != RANDOM:
-                less = moved[way].mean(1)[:, None] - moved[RANDOM]
-                row["beyond_random"] = mean_estimate(less, groups)
-            yield row
+        some = [(place, own, given) for place, own, given in known if (own == given) == same]
+        if some:
+            yield from _of_some(kin, found, relation, attribute, some)
+
+
+def _of_some(
+    kin: Kin,
+    found: Sequence[dict[str, dict[str, Floats]]],
+    relation: str,
+    attribute: str,
+    some: Sequence[tuple[int, int | None, int]],
+) -> Iterator[Row]:
+    """Yield the rows of some animals, given as their place, their own class and the relative's."""
+    groups = [kin.words[place] for place, _, _ in some]
+    own, given = (np.array([one[i] for one in some]) for i in (1, 2))
+    same = bool((own == given).all())
+    span = [i for i, (name, _) in enumerate(kin.asked) if name == attribute]
+
+    def values(relation: str, way: str) -> Floats:
+        return np.stack([found[place][relation][way] for place, _, _ in some])
+
+    base = values("", "")  # (animals, draws, texts, asked)
+    likeliest = base[:, 0][..., span].argmax(-1) + span[0]
+    rates = (likeliest == own[:, None]).astype(np.float64)
+    each = np.arange(len(some))
+    moved: dict[str, Floats] = {}
+    for way in (RANDOM, FEATURES, RESIDUAL):
+        change = (values(relation, way) - base).mean(2)
+        of_own, of_given = change[each, :, own], change[each, :, given]
+        moved[way] = of_own if same else of_given - of_own
+        row: Row = {"relation": relation, "attribute": attribute, "added": way}
+        row |= {"class": "shared" if same else "another", "animals": len(some)}
+        row |= {"known": rate_estimate(rates, groups), "own": mean_estimate(of_own, groups)}
+        if not same:
+            row["given"] = mean_estimate(of_given, groups)
+            row["given_against_own"] = mean_estimate(moved[way], groups)
+        if way != RANDOM:
+            less = moved[way].mean(1)[:, None] - moved[RANDOM]
+            row["beyond_random"] = mean_estimate(less, groups)
+        yield row

@@ -41,6 +41,8 @@ def overlap_rows(laboratory: Laboratory, domain: Domain) -> Iterator[Row]:
     for attribute, within in asked:
         labels = np.array(domain.classes[attribute])
         strata = np.array(domain.classes[within] if within else [""] * len(labels))
+        if np.isnan(area(ranked(np.zeros((len(labels),) * 2), strata), labels)).all():
+            continue  # within the main classes all are of one class
         for name, overlap in overlaps.items():
             row: Row = {"domain": domain.name, "attribute": attribute, "within": within}
             row |= {"overlap": name}
@@ -107,9 +109,6 @@ def _told(
     ranks = ranked(overlap, strata)
     areas = area(ranks, labels)
     asked = ~np.isnan(areas)
-    if not asked.any():
-        nothing = Estimate(None, reason="no concept has both")
-        return {"area": nothing, "exchanged": nothing, "chance": None}
     rng = np.random.default_rng(laboratory.config.seed)
     by_chance = []
     for _ in range(laboratory.sizes.permutations):

@@ -125,17 +125,14 @@ def vectors(taught: Taught, sequence: Ordered, index: int) -> dict[str, list[Pai
     everything = range(reading.features.shape[1])
     random = [stand_ins(reading.features, chosen, rng) for _ in range(sizes.draws)]
     shuffles = [[rng.permutation(unit) for unit in units] for _ in range(sizes.draws)]
+    others = [(draw, _chosen(draw, sizes.features)) for draw in shuffles]
     return {
         "own difference": [scaled((after - here, before - here))],
         "residual": [scaled(steps(profiles("residual"), index))],
         "all features": [of_features(units, everything, everything)],
         SHARED: [of_features(units, chosen, chosen)],
-        RANDOM: [of_features(units, chosen, others) for others in random],
-        SHUFFLED: [
-            of_features(draw, some, some)
-            for draw in shuffles
-            if (some := _chosen(draw, sizes.features))
-        ],
+        RANDOM: [of_features(units, chosen, drawn) for drawn in random],
+        SHUFFLED: [of_features(draw, some, some) for draw, some in others],
     }
 
 

@@ -41,7 +41,7 @@ class Sizes:
     positions: tuple[int, ...] = (7, 12)
     moduli: tuple[int, ...] = (7, 10)
     shuffles: int = 20
-    draws: int = 2
+    draws: int = 3
     permutations: int = 1000
     listed: int = 12
 

@@ -92,7 +92,8 @@ class Taught:
         """
         kept: Singles = getattr(self.reading, what)
         rows = [[self._row[sequence, template, i] for i in indices] for template in templates]
-        return kept[np.array(rows)]
+        found: Singles = kept[np.array(rows)]
+        return found
 
     def profile(
         self, what: str, sequences: Sequence[Ordered], context: str, indices: Sequence[int]
@@ -136,16 +137,15 @@ def shared(units: Singles) -> Singles:
     Args:
         units: centred profiles, `(n_units, n_indices, width)`.
     """
-    squares = (units**2).sum((0, 1))
-    if len(units) == 1:
-        return squares
-    found: Singles = ((units.sum(0) ** 2).sum(0) - squares) / 2
-    return found
+    squares: Singles = (units**2).sum((0, 1))
+    between: Singles = ((units.sum(0) ** 2).sum(0) - squares) / 2
+    return squares if len(units) == 1 else between
 
 
 def most_shared(units: Singles, count: int) -> list[int]:
     """Return the places of the features whose profiles have most in common, the most first."""
-    return np.argsort(-shared(units), kind="stable")[:count].tolist()
+    order: list[int] = np.argsort(-shared(units), kind="stable").tolist()
+    return order[:count]
 
 
 def shuffled(units: Singles, rng: np.random.Generator) -> Singles:

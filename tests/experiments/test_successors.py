@@ -141,7 +141,7 @@ def test_what_is_shared_is_the_sum_over_pairs_of_units(n: int, width: int, seed:
 
 def test_steps_are_mean_differences_from_an_index() -> None:
     units = [np.array([[0.0], [1.0], [3.0]]), np.array([[0.0], [2.0], [2.0], [9.0]])]
-    on, back = steps(units, 2)  # type: ignore[arg-type]
+    on, back = steps(units, 2)
     assert on.tolist() == [1.0] and back.tolist() == [-1.5]
 
 
