@@ -1,0 +1,1 @@
+"""What sequences share by index, and concepts by class and kinship."""
