@@ -63,8 +63,8 @@ class Sizes:
             one stands for that in the SAE's folder.
     """
 
-    questions: int = 80
-    problems: int = 10
+    questions: int = 64
+    problems: int = 8
     counts: tuple[int, ...] = (1, 4, 16)
     strengths: tuple[float, ...] = (-1.0, -0.1, 0.1, 1.0)
     truthful_phrases: tuple[str, ...] = ("truth, facts and mistaken beliefs",)
@@ -180,15 +180,16 @@ def _measured(
     most = table["max"].to_numpy()[list(members)].astype(np.float64)
     clamp = FeatureClamp(laboratory.sae, dict(zip(members, most.tolist(), strict=True)))
     strengths = {f"{strength:+g}": strength for strength in laboratory.sizes.strengths}
+    damages = {s: _damage(laboratory, damage, clamp, s) for s in laboratory.sizes.strengths}
     budget = laboratory.config.budget
-    for sign in (-1, 1):
+    for way, sign in (("negative", -1), ("positive", 1)):
         try:
-            at_budget = sign * _at_budget(laboratory, damage, clamp, sign)
+            at_budget, damages[at_budget] = _at_budget(laboratory, damage, clamp, sign)
         except VectorError as error:
-            what = f"{task.name}, {features.choice}, {features.features}, {count}, {sign:+d}"
+            what = f"{task.name}, {features.choice}, {features.features}, {count}, {way}"
             laboratory.fail(what, error)
         else:
-            strengths[f"{'positive' if sign > 0 else 'negative'}, {budget:g} nats"] = at_budget
+            strengths[f"{way}, {budget:g} nats"] = at_budget
     outcomes = _outcomes(laboratory, task, clamp, members, tuple(strengths.values()))
     for (name, strength), found in zip(strengths.items(), outcomes, strict=True):
         yield Measured(
@@ -198,7 +199,7 @@ def _measured(
             name,
             strength,
             strength * most,
-            _damage(laboratory, damage, clamp, strength),
+            damages[strength],
             found,
         )
 
@@ -215,8 +216,10 @@ def _outcomes(
     return measured(kept)
 
 
-def _at_budget(laboratory: Laboratory, damage: Damage, clamp: FeatureClamp, sign: int) -> float:
-    """Return the fraction at which a clamp of this sign does the damage of the budget.
+def _at_budget(
+    laboratory: Laboratory, damage: Damage, clamp: FeatureClamp, sign: int
+) -> tuple[float, float]:
+    """Return the signed fraction at which a clamp does the damage of the budget, and the damage.
 
     Raises:
         VectorError: none does.
@@ -224,16 +227,18 @@ def _at_budget(laboratory: Laboratory, damage: Damage, clamp: FeatureClamp, sign
     signed = FeatureClamp(laboratory.sae, {f: sign * value for f, value in clamp.values.items()})
     budget = laboratory.config.budget
 
-    def measure() -> float | str:
+    def measure() -> list[float] | str:
         try:
-            return calibrate(signed, damage, budget, start=0.5).multiplier
+            found = calibrate(signed, damage, budget, start=0.5)
         except VectorError as error:
             return str(error)
+        return [sign * found.multiplier, found.damage.mean]
 
-    found = laboratory.journal.once(("at budget", list(signed.values.items())), measure)
-    if isinstance(found, str):
-        raise VectorError(found)
-    return float(found)
+    kept = laboratory.journal.once(("at budget", list(signed.values.items())), measure)
+    if isinstance(kept, str):
+        raise VectorError(kept)
+    fraction, reached = kept
+    return fraction, reached
 
 
 def _damage(laboratory: Laboratory, damage: Damage, clamp: FeatureClamp, strength: float) -> float:

@@ -50,6 +50,7 @@ TABLES = {
 FIRST = 4  # features of a set that the page shows
 AT_BUDGET = pl.col("clamp").str.contains("nats")
 WRAP = 34  # letters of a panel's title a line
+APART = 0.12  # numbers of features beside one another, so that their intervals can be told apart
 
 
 def draw(out: Path) -> str:
@@ -104,19 +105,21 @@ def _strengths(rows: pl.DataFrame) -> Figure:
 def _panel(axis: Axes, rows: pl.DataFrame, names: list[str], counts: list[int]) -> None:
     if "value_reason" in rows.columns and rows["value"].null_count() == rows.height:
         why = textwrap.fill(rows["value_reason"][0] or "", 30)
+        axis.set_yticks([])
         axis.text(0.5, 0.5, why, transform=axis.transAxes, ha="center", va="center", fontsize=7)
         return
     axis.axhline(rows["unsteered"][0], color="k", linestyle="--", linewidth=0.8)
     place = {name: i for i, name in enumerate(names)}
     for (features, count), line in rows.group_by("features", "count", maintain_order=True):
-        color = f"C{counts.index(int(str(count)))}"
+        which = counts.index(int(str(count)))
+        color, beside = f"C{which}", APART * (which - (len(counts) - 1) / 2)
         style = "-" if features == "chosen" else ":"
         for apart in (False, True):
             some = line.filter(apart == AT_BUDGET)
             some = some.with_columns(
                 place=pl.col("clamp").replace_strict(place, return_dtype=pl.Int64)
             ).sort("place")
-            x, y = some["place"].to_list(), some["value"].to_list()
+            x, y = (some["place"] + beside).to_list(), some["value"].to_list()
             shape = "" if apart else style
             axis.plot(x, y, shape + "o", color=color, markersize=3, linewidth=1.1, mfc=_face(style))
             low, high = some["value_low"].to_list(), some["value_high"].to_list()

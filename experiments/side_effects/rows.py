@@ -9,6 +9,7 @@ from experiments.paired import bootstrap_p, holm, mcnemar
 from experiments.record import Row
 from experiments.side_effects.battery import ACCURACIES, Scores
 from trimtab.selector.intervals import (
+    MIN_GROUPS,
     Estimate,
     mean_estimate,
     rate_difference,
@@ -64,8 +65,8 @@ def difference_of_two(one: Floats, other: Floats) -> Estimate:
     """Estimate the mean of `one` `(n,)` less that of `other` `(m,)`, of other items."""
     fewest = min(len(one), len(other))
     value = float(one.mean() - other.mean())
-    if fewest < 5:
-        return Estimate(value, reason="an interval needs 5 items or more on either side")
+    if fewest < MIN_GROUPS:
+        return Estimate(value, reason=f"an interval needs {MIN_GROUPS} items or more of each")
     draws = [
         resampled_means(values[:, None], [str(i) for i in range(len(values))], seed)[:, 0]
         for seed, values in enumerate((one, other))

@@ -1,6 +1,5 @@
 """Draw what `experiments.side_effects` measured, from its Parquet: no model, no torch."""
 
-import textwrap
 from pathlib import Path
 
 import polars as pl
@@ -72,9 +71,9 @@ def _topics(rows: pl.DataFrame) -> Figure:
     asked = rows.filter(pl.col("asked") != "the topic less the rest")
     measures = asked["measure"].unique(maintain_order=True).to_list()
     lines = asked.select("topic", "clamped_to").unique(maintain_order=True).rows()
-    names = [f"{topic}, at {value:g}".replace("-", "−") for topic, value in lines]
+    names = [f"{topic},\nat {value:g}".replace("-", "−") for topic, value in lines]
     figure, axes = panels(measures)
-    figure.set_size_inches(12, (0.45 * len(lines) + 1.4) * -(-len(measures) // 3))
+    figure.set_size_inches(14, (0.45 * len(lines) + 1.4) * -(-len(measures) // 3))
     styles = {
         (part, features): (f"C{i}", shape)
         for i, part in enumerate(asked["asked"].unique(maintain_order=True))
@@ -87,14 +86,14 @@ def _topics(rows: pl.DataFrame) -> Figure:
                 color, shape = styles[row["asked"], row["features"]]
                 _bar(axis, place + 0.16 * (i - (some.height - 1) / 2), row, color, shape)
         axis.axvline(0, color="k", linestyle="--", linewidth=0.8)
-        axis.set_yticks(range(len(lines)), [textwrap.fill(n, 24) for n in names], fontsize="small")
+        axis.set_yticks(range(len(lines)), names, fontsize="small")
         axis.invert_yaxis()
     figure.supxlabel("change against the untouched model (dashed)")
     marks = [
         Line2D([], [], color=color, marker=shape, label=f"{part}, {features} features")
         for (part, features), (color, shape) in styles.items()
     ]
-    figure.legend(handles=marks, loc="outside lower center", ncols=3)
+    figure.legend(handles=marks, loc="outside right upper")
     return figure
 
 
