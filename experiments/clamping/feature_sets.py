@@ -92,12 +92,12 @@ def truth_contrast(
             owners.append(owner)
             truths.append(true)
     means = activity(model, sae, rendered).means
-    index, true = torch.tensor(owners), torch.tensor(truths)
+    index, is_true = torch.tensor(owners), torch.tensor(truths)
 
     def of(side: torch.Tensor) -> torch.Tensor:
         total = torch.zeros(len(questions), sae.d_sae).index_add(0, index[side], means[side])
         return total / torch.bincount(index[side], minlength=len(questions))[:, None]
 
     names = tuple(one.question for one in questions)
-    differences = Parts(names, torch.zeros(len(names), 1), of(true) - of(~true))
+    differences = Parts(names, torch.zeros(len(names), 1), of(is_true) - of(~is_true))
     return [float(d) for d in effect_sizes(Evidence(differences, torch.zeros(1)))]

@@ -48,7 +48,9 @@ Outcomes = dict[str, Outcome]
 class Task(Protocol):
     """Questions, and how a clamped model does on them."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """Of the benchmark."""
 
     @property
     def items(self) -> str:

@@ -74,7 +74,9 @@ def test_each_benchmark_is_read_from_a_list_and_from_lines(tmp_path: Path) -> No
 def test_a_row_of_another_form_is_refused_with_its_place(
     read: Callable[[Path], Any], row: dict[str, Any], why: str, tmp_path: Path
 ) -> None:
-    good = {read_truthful: TRUTHFUL, read_gsm8k: PROBLEM, read_two_choices: CHOICES}[read]
+    good: Any = {"truthful": TRUTHFUL, "gsm8k": PROBLEM, "two": CHOICES}[
+        read.__name__.split("_")[1]
+    ]
     (tmp_path / "file.json").write_text(json.dumps([good, row]))
     with pytest.raises(PairsError, match=rf"file\.json, row 2: .*{why}"):
         read(tmp_path / "file.json")
