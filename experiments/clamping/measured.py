@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiments.clamping.tasks import Outcome, Outcomes, Task
-from experiments.paired import bootstrap_p, holm, mcnemar, wrongly_changed
+from experiments.paired import holm, mcnemar, paired_t, wrongly_changed
 from experiments.record import Row
 from trimtab.selector.intervals import Estimate, mean_estimate, rate_difference, rate_estimate
 
@@ -83,7 +83,7 @@ def _compared(before: Outcome, after: Outcome, control: Outcome | None) -> Row:
     row: Row = {
         "value": rate_estimate(new, groups) if after.binary else mean_estimate(new, groups),
         "change": _difference(new, old, groups, after.binary),
-        "p": mcnemar(old, new) if after.binary else bootstrap_p(new - old),
+        "p": mcnemar(old, new) if after.binary else paired_t(new - old),
     }
     if before.answers is not None and after.answers is not None:
         row["wrongly_changed"] = wrongly_changed(old, new, before.answers, after.answers)

@@ -6,7 +6,7 @@ activation that they are known to have, positive and negative, and once each way
 damage that all studies compare at. Beside every set stand random features that fire as often.
 
 - `clamps`: every clamp by every measure; the change against the unsteered model on the same
-  questions, tested by McNemar's exact test or by a paired bootstrap, and corrected by Holm for all
+  questions, tested by McNemar's exact test or by a paired t, and corrected by Holm for all
   clamps of a task and measure; of the answers that changed, how many were right and are wrong now.
 - `verdicts`: how many small and large clamps, of either sign, help or harm after that correction.
 - `closeness`: whether features that are nearer to the task do more of either.
@@ -229,7 +229,7 @@ def _at_budget(
 
     def measure() -> list[float] | str:
         try:
-            found = calibrate(signed, damage, budget, start=0.5)
+            found = calibrate(signed, damage, budget, start=len(clamp.values) ** -0.5)
         except VectorError as error:
             return str(error)
         return [sign * found.multiplier, found.damage.mean]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.paired import bootstrap_p, holm, mcnemar
+from experiments.paired import holm, mcnemar, paired_t
 from experiments.record import Row
 from experiments.side_effects.battery import ACCURACIES, Scores
 from trimtab.selector.intervals import (
@@ -45,8 +45,8 @@ def compared(measure: str, base: Floats, found: Floats, control: Floats | None) 
         "change": _difference(measure, found, base[:, None], groups),
     }
     if found.shape[1] == 1:
-        tested = mcnemar if measure in ACCURACIES else _bootstrap
-        row["p"] = tested(base, found[:, 0])
+        one = found[:, 0]
+        row["p"] = mcnemar(base, one) if measure in ACCURACIES else paired_t(one - base)
     if control is not None:
         row["beyond_random"] = _difference(measure, found, control, groups)
     return row
@@ -81,7 +81,3 @@ def _difference(measure: str, one: Floats, other: Floats, groups: list[str]) -> 
     if one.shape[1] == 1:  # draws of the control are resampled, too
         return mean_estimate(one - other, groups)
     return mean_estimate(one - other.mean(1, keepdims=True), groups)
-
-
-def _bootstrap(before: Floats, after: Floats) -> float:
-    return bootstrap_p(after - before)

@@ -8,7 +8,7 @@
    that does to the topic's other half and to the rest of it, beside random features that fire as
    often.
 
-Changes are tested on the same questions (McNemar's exact test, a paired bootstrap), corrected by
+Changes are tested on the same questions (McNemar's exact test, a paired t), corrected by
 Holm for all of a measure.
 """
 

@@ -5,10 +5,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import ttest_1samp
 
 from experiments.feature_activity import activity, as_frequent
-from experiments.paired import bootstrap_p, holm, mcnemar, wrongly_changed
+from experiments.paired import holm, mcnemar, paired_t, wrongly_changed
 from trimtab.model.hooks import residuals
 from trimtab.model.language_model import LanguageModel
 from trimtab.model.render import render
@@ -34,11 +33,16 @@ def test_mcnemar_is_the_binomial_of_the_discordant() -> None:
     assert mcnemar(before, before) == 1.0
 
 
-@pytest.mark.parametrize("mean", [0.0, 0.2, 0.5])
-def test_the_bootstraps_p_is_near_students(mean: float) -> None:
-    sample = np.random.default_rng(1).normal(mean, 1, 80)
-    assert bootstrap_p(sample) == pytest.approx(ttest_1samp(sample, 0).pvalue, abs=0.02)
-    assert bootstrap_p(np.zeros(5)) == 1.0
+@given(st.integers(2, 12), st.floats(0.1, 9))
+def test_what_differs_by_the_same_everywhere_is_tested_by_its_sign(n: int, by: float) -> None:
+    assert paired_t(np.full(n, by)) == pytest.approx(2 / 2**n)
+    assert paired_t(np.zeros(n)) == 1.0
+
+
+def test_eight_questions_cannot_be_certain() -> None:
+    rng = np.random.default_rng(0)
+    found = [paired_t(rng.normal(0, 1, 8)) for _ in range(2000)]
+    assert np.mean(np.array(found) < 0.05) == pytest.approx(0.05, abs=0.02)
 
 
 @given(st.lists(st.floats(0, 1), max_size=20))
