@@ -1,0 +1,1 @@
+"""Clamping features on reasoning and truthfulness: how strongly, how many, which way."""

@@ -1,0 +1,1 @@
+"""What vectors and clamps break."""
