@@ -11,11 +11,14 @@ demo: $(VENV)/installed
 test: $(VENV)/installed
 	$(BIN)/pytest -q
 
-# Every study in its small form: packaged behaviours, default model and SAE, two CPU cores.
-STUDIES := feature_vectors minimal_criteria feature_discovery feature_naming analogies
+# Every study in its small form: packaged behaviours, default model and SAE, two CPU cores. Some read
+# public data (see experiments/data.md): make experiments DATA=FOLDER
+STUDIES := feature_vectors minimal_criteria feature_discovery feature_naming analogies \
+	successors pictures $(if $(DATA),clamping ravel side_effects)
 
 experiments: $(VENV)/installed
-	set -e; for study in $(STUDIES); do $(BIN)/python -m experiments.$$study --out runs/experiments; done
+	set -e; for study in $(STUDIES); do $(BIN)/python -m experiments.$$study --out runs/experiments \
+		$(if $(DATA),--data $(DATA)); done
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
