@@ -46,7 +46,7 @@ class Points:
     @property
     def behaviors(self) -> list[str]:
         """The behaviours, by name."""
-        return np.unique(self.behavior).tolist()
+        return [str(name) for name in np.unique(self.behavior)]
 
     def rows(self, keep: NDArray[np.bool_]) -> "Points":
         """Return some of the points."""
@@ -78,7 +78,7 @@ def read_points(
         (table["side"] == "positive").to_numpy(),
         _ranked(raw, group, behavior),
     )
-    spaces = {"residual": np.stack(table["mean"].to_list()).astype(np.float64)}
+    spaces = {"residual": np.stack(table["mean"].to_list())}
     if int(store.fingerprint["d_sae"]):
         keys = ["behavior", "sample_id", "side"]
         stored = store.sql(SIDES.format(what="feature, mean", table="pooled", further=", feature"))

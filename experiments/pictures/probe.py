@@ -1,7 +1,5 @@
 """How well a line through the space tells the two sides apart, in groups that it never saw."""
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
@@ -13,19 +11,20 @@ from trimtab.selector.intervals import MIN_GROUPS, RESAMPLES, Estimate, tails
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
+Words = NDArray[np.str_]
 
 FOLDS = 5
 
 
-def side_auc(rows: Floats, positive: Bools, groups: Sequence[str], seed: int) -> Estimate:
+def side_auc(rows: Floats, positive: Bools, groups: Words, seed: int) -> Estimate:
     """Estimate a linear probe's area under the ROC curve over held-out groups.
 
     Whole groups are drawn for the interval.
 
     Args:
         rows: `(n, d)`.
-        positive: the sides, `(n,)`.
-        groups: of the n; no group is in two folds.
+        positive: whether each is of the positive side, `(n,)`.
+        groups: `(n,)`; no group is in two folds.
         seed: of the bootstrap.
     """
     names, index = np.unique(groups, return_inverse=True)

@@ -42,7 +42,7 @@ class Labels:
 
 
 LABELS = {
-    "behavior": Labels(lambda points: points.behavior, dealt_behaviors),
+    "behaviour": Labels(lambda points: points.behavior, dealt_behaviors),
     "side": Labels(lambda points: points.positive, dealt_sides),
     "influence": Labels(lambda points: points.influence, dealt_influence),
 }
@@ -52,9 +52,9 @@ def of_places(where: Floats, points: Points, shuffles: int, seed: int) -> Iterat
     """Yield what each colour says of points at `where`, `(n, k)`; a row a behaviour, and of all."""
     apart = squareform(pdist(where))
     measures: dict[str, Measure] = {
-        "behavior": ("silhouette", lambda labels: _behaviors(apart, points, labels)),
+        "behaviour": ("silhouette", lambda labels: _behaviors(apart, points, labels)),
         "side": ("silhouette", lambda labels: _sides(apart, points, labels)),
-        "influence": ("neighbours, Spearman", lambda labels: _neighbours(where, points, labels)),
+        "influence": ("neighbours", lambda labels: _neighbours(where, points, labels)),
     }
     yield from _beside_chance(measures, points, shuffles, seed)
 
@@ -62,9 +62,9 @@ def of_places(where: Floats, points: Points, shuffles: int, seed: int) -> Iterat
 def of_graph(graph: Graph, points: Points, shuffles: int, seed: int) -> Iterator[Row]:
     """Yield what each colour says of a mapper graph's nodes."""
     measures: dict[str, Measure] = {
-        "behavior": ("purity", lambda labels: {EVERY: purity(graph, labels)}),
+        "behaviour": ("purity", lambda labels: {EVERY: purity(graph, labels)}),
         "side": ("purity", lambda labels: {EVERY: purity(graph, labels)}),
-        "influence": ("variance between nodes", lambda labels: _between(graph, labels)),
+        "influence": ("between nodes", lambda labels: _between(graph, labels)),
     }
     yield from _beside_chance(measures, points, shuffles, seed)
 

@@ -34,7 +34,7 @@ class Sizes:
         covers: numbers of them that the mapper graph of all points is also made with.
         overlap: share of a square's side that the next one covers too.
         quantile: of distances to the second nearest neighbour; clusters reach so far.
-        shuffles: times that labels are dealt out anew.
+        shuffles: times that labels are dealt out anew; p cannot be below 1 / (1 + shuffles).
         depth: of the later layer, as a share of the model's layers.
         ablated: features that are set to zero.
         draws: of random directions and features.
@@ -60,7 +60,8 @@ def study(laboratory: Laboratory) -> dict[str, list[Row]]:
     """Measure everything, and return the tables.
 
     Raises:
-        SelectionError: the later layer is not beyond the SAE's.
+        SelectionError: the later layer is not beyond the SAE's, or there are too few completions
+            for a mapper graph.
     """
     later = later_point(laboratory)
     subjects = list(laboratory.subjects())

@@ -33,6 +33,7 @@ CONTROLS = {"steered": "random direction", "ablated": "random features ablated"}
 BEFORE: dict[str, Any] = {"marker": "o", "markersize": 3, "ls": "", "alpha": 0.5}
 AFTER: dict[str, Any] = {"marker": "x", "markersize": 4, "ls": ""}
 CONTROL: dict[str, Any] = {"marker": ".", "markersize": 3, "ls": "", "color": "0.6"}
+KEY: dict[str, Any] = {"fontsize": "small", "ncols": 3, "frameon": False}
 UNKNOWN = "0.85"
 GRADES = matplotlib.colormaps["viridis"]
 HUES = matplotlib.colormaps["tab20"]
@@ -107,12 +108,12 @@ def _picture(
 ) -> Figure:
     """Draw a row of panels a space, a panel a colour, each under its number."""
     colours: Colours = {
-        "behavior": lambda row: hues[row["behavior"]],
+        "behaviour": lambda row: hues[row["behavior"]],
         "side": _side,
         "influence": lambda row: UNKNOWN if row["influence"] is None else GRADES(row["influence"]),
     }
     spaces = rows["space"].unique(maintain_order=True).to_list()
-    figure = Figure(figsize=(11.5, 3.3 * len(spaces)), layout="constrained")
+    figure = Figure(figsize=(10, 3.4 * len(spaces) + 0.6), layout="constrained")
     axes = figure.subplots(len(spaces), len(colours), squeeze=False)
     for across, space in zip(axes, spaces, strict=True):
         here = rows.filter(space=space)
@@ -121,12 +122,13 @@ def _picture(
             axis.set_title(_said(numbers, space, picture, name), fontsize="small")
             axis.set_xticks([])
             axis.set_yticks([])
-    known = [*hues.items(), *((f"{side} side", hue) for side, hue in SIDES.items())]
-    known.append(("influence not known", UNKNOWN))
-    handles = [Line2D([], [], marker="o", ls="", color=hue, label=name) for name, hue in known]
-    figure.legend(handles=handles, loc="outside right upper", fontsize="small")
-    bar = figure.colorbar(ScalarMappable(cmap=GRADES), ax=axes[:, -1], shrink=0.7)
-    bar.set_label("influence in its behaviour, by rank")
+    keys = {"behaviour": hues, "side": {f"{side} side": hue for side, hue in SIDES.items()}}
+    for axis, key in zip(axes[-1], keys.values(), strict=False):
+        handles = [Line2D([], [], marker="o", ls="", color=key[name], label=name) for name in key]
+        axis.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, 0), **KEY)
+    scale = axes[-1, -1].inset_axes((0, -0.08, 1, 0.03))
+    bar = figure.colorbar(ScalarMappable(cmap=GRADES), cax=scale, orientation="horizontal")
+    bar.set_label("rank of influence in its behaviour; grey: not known", fontsize="small")
     return figure
 
 

@@ -149,7 +149,7 @@ def test_numbers_know_labels_that_decide_where_points_lie() -> None:
     graph = Cloud(components(where), 4, 0.5, 0.9).graph(np.ones(len(where), dtype=bool))
     for read in (of_places(where, made, 19, 0), of_graph(graph, made, 19, 0)):
         found = {row["colour"]: row for row in read if row["behavior"] == EVERY}
-        assert set(found) == {"behavior", "side", "influence"}
+        assert set(found) == {"behaviour", "side", "influence"}
         assert all(row["beyond_chance"] for row in found.values())
 
 
