@@ -72,13 +72,16 @@ class Cloud:
         turned: rows in their first principal components, `(n, d)`.
         cubes: squares along each axis of the lens.
         overlap: share of a square's side that the next one covers too.
-        quantile: of the points' distances to their second nearest neighbour; DBSCAN reaches so
-            far.
+        quantile: of distances to the second nearest neighbour; DBSCAN reaches so far.
+        typical: mask of the points whose distances to each other these are; of a cloud that holds
+            every point twice, those of one kind.
     """
 
-    def __init__(self, turned: Floats, cubes: int, overlap: float, quantile: float) -> None:
+    def __init__(
+        self, turned: Floats, cubes: int, overlap: float, quantile: float, typical: Bools
+    ) -> None:
         lens = turned[:, :2]
-        near, _ = NearestNeighbors(n_neighbors=CLUSTER - 1).fit(turned).kneighbors()
+        near, _ = NearestNeighbors(n_neighbors=CLUSTER - 1).fit(turned[typical]).kneighbors()
         self._turned = turned
         self._limits = np.stack([lens.min(0), lens.max(0)], axis=1)
         self._cubes, self._overlap = cubes, overlap

@@ -58,8 +58,13 @@ class Space:
 
     def covered(self, cubes: int) -> Cloud:
         """Return what mapper graphs with so many squares along each axis are made of."""
-        sizes = self.laboratory.sizes
-        return Cloud(self.turned[:, : sizes.components], cubes, sizes.overlap, sizes.quantile)
+        sizes, turned = self.laboratory.sizes, self.turned[:, : self.laboratory.sizes.components]
+        return Cloud(turned, cubes, sizes.overlap, sizes.quantile, self.every)
+
+    @property
+    def every(self) -> Bools:
+        """The mask of all completions."""
+        return np.ones(len(self.rows), dtype=bool)
 
     def part(self, behavior: str) -> "Space":
         """Return the completions of one behaviour, in their own principal components."""
@@ -88,7 +93,7 @@ def pictures(space: Space) -> dict[str, list[Row]]:
         "PCA": space.turned[:, :2],
         "t-SNE": np.array([(row["x"], row["y"]) for row in spread]),
     }
-    graph = space.cloud.graph(np.ones(len(space.rows), dtype=bool))
+    graph = space.cloud.graph(space.every)
     return {
         "points": [row for name, plane in planes.items() for row in _points(space, name, plane)],
         "nodes": list(_nodes(space, graph)),
@@ -218,7 +223,7 @@ def _sides_apart(space: Space, behavior: str) -> Iterator[Row]:
 def _covers(space: Space) -> Iterator[Row]:
     """Yield what becomes of the graph of all points where its cover is coarser or finer."""
     for cubes in space.laboratory.sizes.covers:
-        graph = space.covered(cubes).graph(np.ones(len(space.rows), dtype=bool))
+        graph = space.covered(cubes).graph(space.every)
         yield {
             "cubes": cubes,
             "nodes": len(graph.members),

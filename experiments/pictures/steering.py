@@ -232,8 +232,9 @@ def _apart(
     By chance: the two states of a completion are swapped in half of the groups.
     """
     sizes, seed = laboratory.sizes, laboratory.config.seed
-    cloud = Cloud(seen.turned, sizes.cubes, sizes.overlap, sizes.quantile)
     n = len(read.rows)
+    unsteered = np.arange(len(seen.turned)) < n
+    cloud = Cloud(seen.turned, sizes.cubes, sizes.overlap, sizes.quantile, unsteered)
     names, index = np.unique(read.groups, return_inverse=True)
 
     def parts(state: int, swapped: Bools) -> Parts:

@@ -72,7 +72,7 @@ def draw(out: Path) -> str:
     save(_picture(tables["nodes"], numbers, "mapper", hues, nodes), out / "mapper.svg")
     later = points.filter(picture="before and after")
     if len(later):
-        save(_before_and_after(later, distances), out / "steering.svg")
+        save(_before_and_after(later, tables["steering"]), out / "steering.svg")
     by, each = ("space", "picture", "colour", "measure"), pl.col("behavior") != EVERY
     whole = pl.col("picture") == "all dimensions"
     compared = ("space", "behavior", "compared", "measure")
@@ -142,6 +142,12 @@ def _said(numbers: pl.DataFrame, space: str, picture: str, colour: str) -> str:
     return f"{title}\n{row['measure']} {number(row['value'])}, {_verdict(row)}"
 
 
+def _way(row: Mapping[str, Any]) -> str:
+    low, high = row["beyond_control_low"], row["beyond_control_high"]
+    clear = low is not None and (low > 0 or high < 0)
+    return f"way {interval(row, 'way')}, {'' if clear else 'not clearly '}beyond its control"
+
+
 def _verdict(row: Mapping[str, Any]) -> str:
     return f"{'' if row['beyond_chance'] else 'not beyond chance, '}p = {number(row['p'])}"
 
@@ -167,7 +173,7 @@ def _nodes(edges: pl.DataFrame, axis: Axes, rows: pl.DataFrame, colours: Sequenc
     axis.scatter(rows["x"], rows["y"], c=colours, s=sizes, edgecolors="0.3", linewidths=0.4)
 
 
-def _before_and_after(rows: pl.DataFrame, distances: pl.DataFrame) -> Figure:
+def _before_and_after(rows: pl.DataFrame, moved: pl.DataFrame) -> Figure:
     """Draw a row of panels a behaviour: steered, and ablated, beside unsteered and the control."""
     names = rows["behavior"].unique(maintain_order=True).to_list()
     figure = Figure(figsize=(9, 2.9 * len(names)), layout="constrained")
@@ -179,11 +185,8 @@ def _before_and_after(rows: pl.DataFrame, distances: pl.DataFrame) -> Figure:
                     own = rows.filter(behavior=name, state=drawn, side=side)
                     color = style.get("color", hue)
                     axis.plot(own["x"], own["y"], **{**style, "color": color})
-            found = distances.filter(
-                behavior=name, compared=f"unsteered and {state}", measure="place"
-            ).to_dicts()
-            said = f"\nplace {number(found[0]['distance'])}, {_verdict(found[0])}" if found else ""
-            axis.set_title(f"{name}, {state}{said}", fontsize="small")
+            (row,) = moved.filter(behavior=name, state=state).to_dicts()
+            axis.set_title(f"{name}, {state}\n{_way(row)}", fontsize="small")
             axis.set_xticks([])
             axis.set_yticks([])
     handles = [

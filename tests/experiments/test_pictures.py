@@ -61,7 +61,8 @@ def test_a_study_measures_draws_and_measures_nothing_twice(
     page = draw(first.out)
     assert "| residual | PCA | side | silhouette |" in page
     assert "| refusal | ablated |" in page
-    for name in ("pca", "tsne", "mapper", "steering"):  # too few shuffles for anything else
+    assert "beyond its control" in (first.out / "steering.svg").read_text()
+    for name in ("pca", "tsne", "mapper"):  # too few shuffles for anything else
         assert "not beyond chance, p = 0.20" in (first.out / f"{name}.svg").read_text()
 
     def never(*_: object, **__: object) -> None:
@@ -146,7 +147,8 @@ def test_numbers_know_labels_that_decide_where_points_lie() -> None:
     where[:, 0] += 8 * (made.behavior == "one")
     where[:, 1] += 8 * made.positive
     where[:, 2] += 20 * np.nan_to_num(made.influence)
-    graph = Cloud(components(where), 4, 0.5, 0.9).graph(np.ones(len(where), dtype=bool))
+    everyone = np.ones(len(where), dtype=bool)
+    graph = Cloud(components(where), 4, 0.5, 0.9, everyone).graph(everyone)
     for read in (of_places(where, made, 19, 0), of_graph(graph, made, 19, 0)):
         found = {row["colour"]: row for row in read if row["behavior"] == EVERY}
         assert set(found) == {"behaviour", "side", "influence"}
@@ -193,12 +195,13 @@ def test_a_ring_and_a_chain_in_one_place_differ_in_shape_alone() -> None:
 def test_a_mapper_graph_of_a_ring_closes_and_one_of_two_rings_has_two_pieces() -> None:
     angle = np.linspace(0, 2 * np.pi, 80, endpoint=False)
     ring = np.stack([np.cos(angle), np.sin(angle)], axis=1)
-    here = np.arange(81) < 80
-    one = Cloud(np.concatenate([ring, [[0.2, 0.0]]]), 4, 0.5, 1.0).graph(here)
+    with_centre = np.concatenate([ring, [[0.2, 0.0]]])  # which lets clusters reach far
+    one = Cloud(with_centre, 4, 0.5, 1.0, np.arange(81) >= 0).graph(np.arange(81) < 80)
     assert one.pieces == 1
     assert len(one.edges) >= len(one.members) > 3
-    two = np.concatenate([ring, np.add(9, ring)])
-    both = Cloud(two * np.linspace(1, 1.001, 160)[:, None], 6, 0.5, 1.0).graph(np.arange(160) >= 0)
+    everyone = np.arange(160) >= 0
+    two = np.concatenate([ring, np.add(9, ring)]) * np.linspace(1, 1.001, 160)[:, None]
+    both = Cloud(two, 6, 0.5, 1.0, everyone).graph(everyone)
     assert both.pieces == 2
     assert both.apart.max() == 1
     assert (both.apart == both.apart.T).all()
@@ -206,8 +209,17 @@ def test_a_mapper_graph_of_a_ring_closes_and_one_of_two_rings_has_two_pieces() -
     assert both.weights.sum() == pytest.approx(1)
 
 
+def test_clusters_reach_as_far_as_typical_points_are_apart() -> None:
+    rows = np.random.default_rng(0).standard_normal((40, 5))
+    twice = np.concatenate([rows, rows + 1e-3])
+    first = np.arange(80) < 40
+    assert len(Cloud(twice, 2, 0.5, 0.9, first).graph(first).members) > 3
+    with pytest.raises(SelectionError, match="no square"):
+        Cloud(twice, 2, 0.5, 0.1, ~first | first).graph(first)
+
+
 def test_a_graph_without_nodes_is_refused_with_the_way_out() -> None:
-    cloud = Cloud(RING, 4, 0.5, 0.9)
+    cloud = Cloud(RING, 4, 0.5, 0.9, np.arange(8) >= 0)
     with pytest.raises(SelectionError, match="its 2 points; take more samples"):
         cloud.graph(np.arange(8) < 2)
 
