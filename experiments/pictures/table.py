@@ -145,7 +145,7 @@ def _said(numbers: pl.DataFrame, space: str, picture: str, colour: str) -> str:
 def _way(row: Mapping[str, Any]) -> str:
     low, high = row["beyond_control_low"], row["beyond_control_high"]
     clear = low is not None and (low > 0 or high < 0)
-    return f"way {interval(row, 'way')}, {'' if clear else 'not clearly '}beyond its control"
+    return f"way {interval(row, 'way')}, {'' if clear else 'not '}clear of its control"
 
 
 def _verdict(row: Mapping[str, Any]) -> str:

@@ -61,7 +61,7 @@ def test_a_study_measures_draws_and_measures_nothing_twice(
     page = draw(first.out)
     assert "| residual | PCA | side | silhouette |" in page
     assert "| refusal | ablated |" in page
-    assert "beyond its control" in (first.out / "steering.svg").read_text()
+    assert "clear of its control" in (first.out / "steering.svg").read_text()
     for name in ("pca", "tsne", "mapper"):  # too few shuffles for anything else
         assert "not beyond chance, p = 0.20" in (first.out / f"{name}.svg").read_text()
 
