@@ -1,0 +1,1 @@
+"""Pictures of the space, each with a number beside it."""
