@@ -1,4 +1,4 @@
-"""The documents' pages of the studies: a few words, and the tables of what was measured.
+"""The documents' pages of the studies: a few words, figures and the tables of what was measured.
 
     python -m experiments.pages
 
@@ -8,35 +8,40 @@ nor torch is needed.
 
 from collections.abc import Callable
 from pathlib import Path
+from shutil import copytree
+from tempfile import TemporaryDirectory
 
 import typer
 
-from experiments.targets.table import side_by_side
+from experiments.tables import spaced
+from experiments.targets.table import draw_several as draw_targets
 
 HERE = Path(__file__).parent
 DOCS = HERE.parent / "docs" / "studies"
 
-
-def targets(results: Path) -> str:
-    """Return what surrogates are worth on every behaviour of the results, side by side."""
-    return side_by_side(sorted(path.parent for path in results.glob("*/config.json")))
-
-
-TABLES: dict[str, Callable[[Path], str]] = {"targets": targets}
+DRAW: dict[str, Callable[[Path], str]] = {"targets": draw_targets}
 """What makes the tables of a study's folder of results, and draws its figures there."""
 
 
-def page(name: str) -> str:
-    """Return a study's page as Markdown."""
+def page(name: str) -> tuple[str, dict[str, bytes]]:
+    """Return a study's page as Markdown, and its figures by the names of their files."""
     words = (HERE / name / "page.md").read_text(encoding="utf-8")
-    return f"{words}\n## Tables\n\n{TABLES[name](HERE / name / 'results')}"
+    with TemporaryDirectory() as folder:
+        results = Path(copytree(HERE / name / "results", Path(folder) / "results"))
+        tables = DRAW[name](results)
+        figures = {file.name: file.read_bytes() for file in sorted(results.glob("*.svg"))}
+    shown = "".join(f"![{spaced(Path(file).stem)}]({name}/{file})\n\n" for file in figures)
+    return f"{words}\n{shown}## Tables\n\n{tables}", figures
 
 
 def main() -> None:
     """Write the pages of all studies."""
-    DOCS.mkdir(parents=True, exist_ok=True)
-    for name in TABLES:
-        (DOCS / f"{name}.md").write_text(page(name), encoding="utf-8")
+    for name in DRAW:
+        text, figures = page(name)
+        (DOCS / name).mkdir(parents=True, exist_ok=True)
+        for file, content in figures.items():
+            (DOCS / name / file).write_bytes(content)
+        (DOCS / f"{name}.md").write_text(text, encoding="utf-8")
         typer.echo(f"{DOCS / name}.md")
 
 

@@ -27,19 +27,20 @@ MEASURING = ("leave_one_out", "shapley", "ridge", "lasso")  # many evaluations a
 CULPRITS = 10  # training pairs that are named
 
 
-def recalls(game: Game, negative: Tensor, sizes: Sizes, say: Say) -> list[Row]:
+def recalls(game: Game, negative: Tensor | None, sizes: Sizes, say: Say) -> list[Row]:
     """Return recall at the number poisoned, a row a kind of poison, share, estimator.
 
     Args:
         game: of the clean pairs.
-        negative: pooled residual of the samples' negative sides, `(n, d_model)`.
+        negative: pooled residual of the samples' negative sides, `(n, d_model)`; None of unpaired
+            texts, whose sides nothing can shuffle.
         sizes: how much.
         say: told what is being done.
     """
     clean = Parts(game.parts.sample_ids, game.parts.residual)
     names = [n for n in ESTIMATORS["samples"] if sizes.measured_in_poison or n not in MEASURING]
     rows = []
-    for kind in ("flip", "shuffle"):
+    for kind in ("flip",) if negative is None else ("flip", "shuffle"):
         for share in sizes.shares:
             found = defaultdict(list)
             for seed in range(sizes.seeds):
@@ -47,7 +48,7 @@ def recalls(game: Game, negative: Tensor, sizes: Sizes, say: Say) -> list[Row]:
                 victims = poison.draw_victims(clean.n_samples, share, game.seed + seed)
                 spoilt = (
                     poison.flip(clean, victims)
-                    if kind == "flip"
+                    if negative is None or kind == "flip"
                     else poison.shuffle(clean, negative, victims)
                 )
                 for name in names:

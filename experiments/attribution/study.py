@@ -119,8 +119,10 @@ def largest_features(parts: Parts, count: int) -> Parts:
     return replace(parts, features=parts.features[:, kept], decoder=parts.decoder[kept])
 
 
-def negatives(store: Store, behavior: str, samples: Sequence[Sample]) -> Tensor:
-    """Return the pooled residual of each sample's negative side, `(n, d_model)`."""
+def negatives(store: Store, behavior: str, samples: Sequence[Sample]) -> Tensor | None:
+    """Return the pooled residual of each pair's negative side, `(n, d_model)`; None of texts."""
+    if not all(sample.is_pair for sample in samples):
+        return None
     rows = store.sql(
         "SELECT sample_id, mean FROM residuals WHERE behavior = ? AND side = 'negative'", [behavior]
     )

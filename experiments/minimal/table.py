@@ -77,7 +77,8 @@ def draw(out: Path) -> str:
 def _kept(name: str, card: Card, facts: Card, method: str) -> dict[str, str]:
     target, judge, learning = card["target"], card["judge"], card["learning_curve"]
     strongest, openings = card["strongest"], facts["quality"]["first_word_accuracy"]
-    second = judge["second"]["agreement"]
+    second = judge["second"]
+    kappa = "one answer" if second["kappa"] is None else f"kappa {number(second['kappa'])}"
     return {
         "behaviour": name,
         "samples": f"{card['samples']['kept']} of {card['samples']['of']}",
@@ -88,7 +89,7 @@ def _kept(name: str, card: Card, facts: Card, method: str) -> dict[str, str]:
         "its rank correlation": _interval(target["rank_correlation"]),
         "ceiling": _interval(target["ceiling"]),
         "judge's accuracy": f"{number(judge['accuracy'])} ({judge['kind']})",
-        "second judge agrees": _interval(second),
+        "second judge agrees": f"{_interval(second['agreement'])}, {kappa}",
         "strongest's rate": "the same"
         if strongest is None
         else _interval(strongest["behavior_rate"]),

@@ -5,7 +5,7 @@ python -m experiments.targets.table runs/targets/*                      # severa
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -98,6 +98,21 @@ def side_by_side(folders: Sequence[Path]) -> str:
     return markdown([rows[name] for name in order])
 
 
+def draw_several(out: Path) -> str:
+    """Return the table of a folder of several behaviours' results, and draw its figure.
+
+    Raises:
+        SelectionError: one of them holds no measurements.
+    """
+    folders = sorted(path.parent for path in out.glob("*/config.json"))
+    correlations = {
+        folder.name: read_tables(folder, TABLES, "experiments.targets.study")["all_vectors"]
+        for folder in folders
+    }
+    save(_correlations(correlations), out / FIGURE)
+    return side_by_side(folders)
+
+
 def _answers(vectors: pl.DataFrame, replies: pl.DataFrame) -> str:
     """The answers to one question under the best, the median and the worst vector."""
     ranked = vectors.sort("rate", descending=True)["vector"].to_list()
@@ -110,6 +125,34 @@ def _answers(vectors: pl.DataFrame, replies: pl.DataFrame) -> str:
         for row in some.iter_rows(named=True)
     ]
     return f"Answers to: {question}\n\n{markdown(rows)}"
+
+
+def _correlations(tables: Mapping[str, pl.DataFrame]) -> Figure:
+    """Draw every surrogate's rank correlation with its interval, a colour a behaviour."""
+    names = [
+        name
+        for name in next(iter(tables.values()))["surrogate"].to_list()
+        if not name.endswith(FIRST)
+    ]
+    figure = Figure(figsize=(7, 0.8 + 0.5 * len(names)), layout="constrained")
+    axes = figure.subplots()
+    for number_of, (behavior, table) in enumerate(tables.items()):
+        rows = {row["surrogate"]: row for row in table.iter_rows(named=True)}
+        known = [(place, rows[name]) for place, name in enumerate(names) if name in rows]
+        x = [row["held_out"] for _, row in known]
+        ends = [
+            [abs(row[f"held_out_{end}"] - row["held_out"]) for _, row in known]
+            for end in ("low", "high")
+        ]
+        y = [place + 0.15 * (number_of - (len(tables) - 1) / 2) for place, _ in known]
+        axes.errorbar(x, y, xerr=ends, fmt="o", markersize=4, label=behavior)
+    axes.axvline(0.9, color="0.6", linestyle="--", label="the goal")
+    axes.set_yticks(range(len(names)), [spaced(name) for name in names])
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1)
+    axes.set_xlabel("rank correlation with the behaviour rate, over 40 vectors")
+    figure.legend(loc="outside right upper", fontsize="small")
+    return figure
 
 
 def _scatter(vectors: pl.DataFrame) -> Figure:

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,7 @@ from trimtab.selector.parts import Parts
 from trimtab.selector.scales import Scales
 from trimtab.steering.damage import Damage
 from trimtab.steering.margin import Margin
-from trimtab.store import Store
+from trimtab.store import Store, build
 
 POINT = HookPoint(1, "hook_resid_post")
 TINY = QUICK.__class__(
@@ -148,10 +149,23 @@ def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
 def test_the_pooled_negative_sides_are_the_stores(store: Store, pairs: list[Sample]) -> None:
     samples = pairs[:5]
     sides = negatives(store, "refusal", samples)
+    assert sides is not None
     positive = store.sql("SELECT sample_id, mean FROM residuals WHERE side = 'positive'")
     pooled = dict(positive.iter_rows())
     found = torch.tensor([pooled[s.id] for s in samples]) - sides
     torch.testing.assert_close(found, store.matrix("refusal").residual[:5], atol=1e-5, rtol=1e-5)
+
+
+def test_unpaired_texts_are_flipped_and_not_shuffled(
+    pairs: list[Sample], tiny_model: LanguageModel, tmp_path: Path
+) -> None:
+    texts = [replace(pair, negative=None) for pair in pairs[:20]]
+    texts += [replace(pair, positive=None) for pair in pairs[20:]]
+    built = build(tmp_path / "store", texts, tiny_model, None, progress=False)
+    study(built, "refusal", tiny_model, None, tmp_path / "out", sizes=TINY)
+    recall = pl.read_parquet(tmp_path / "out" / "recall.parquet")
+    assert set(recall["kind"]) == {"flip"}
+    assert "flip" in draw(tmp_path / "out")
 
 
 def test_the_largest_features_are_those_with_the_longest_terms(tiny_sae: SAE) -> None:

@@ -64,6 +64,17 @@ def test_it_says_all_of_it_in_two_sentences() -> None:
     )
 
 
+def test_where_unlike_judges_hardly_agree_the_rates_are_doubted() -> None:
+    second = {"agreement": some(0.5, 0.43, 0.58), "kappa": 0.01}
+    assert found(card(judge__second=second)).endswith(
+        " Two unlike judges hardly agree on these replies (on 0.50 [0.43, 0.58] of them, kappa "
+        "0.01), so that the rates say little: read the replies, or let a language model judge "
+        "(`--judge-model`)."
+    )
+    for kappa in (0.6, None):  # None: both always said the same
+        assert found(card(judge__second=second | {"kappa": kappa})) == found(CARD)
+
+
 def test_an_effect_whose_interval_includes_zero_is_not_called_one() -> None:
     sentence = found(card(held_out__effect=some(0.02, -0.01, 0.05)))
     assert "is not clear of zero" in sentence

@@ -1,8 +1,9 @@
-"""What a run found, in two sentences that follow from its intervals.
+"""What a run found, in sentences that follow from its intervals.
 
 Nothing is claimed that an interval does not carry: an effect whose interval includes zero is said
 to be indistinguishable from it, a control that is not beaten clearly is said not to be, and where
-the judge of replies is not reliable no behaviour rate is quoted at all.
+the judge of replies is not reliable no behaviour rate is quoted at all. A judge may be right about
+the pairs' completions and lost on replies: where another, unlike one hardly agrees, that is said.
 """
 
 import math
@@ -12,11 +13,12 @@ from typing import Any, Literal
 from trimtab.selector.intervals import Estimate
 from trimtab.selector.report.numbers import estimate, number
 
+SLIGHT = 0.2  # Cohen's kappa up to which agreement is called slight (Landis and Koch 1977)
 RANDOM = {"random_samples": "as many random samples", "random_features": "as many random features"}
 
 
 def found(card: Mapping[str, Any]) -> str:
-    """Return two sentences: what was found and its effect, then what the model writes under it."""
+    """Return what was found and its effect, then what the model writes under it, in sentences."""
     return f"{_made(card)} {_written(card)}"
 
 
@@ -102,7 +104,20 @@ def _written(card: Mapping[str, Any]) -> str:
     beside = f"{_beside(card, 'unsteered')} and {_beside(card, 'dense_mean_difference')}"
     sentence = f"Its replies show the behaviour at a rate of {estimate(rate)}, {beside}"
     against = _against_random(card)
-    return f"{sentence}; {against}." if against else f"{sentence}."
+    sentence += f"; {against}." if against else "."
+    return sentence + _doubted(judge)
+
+
+def _doubted(judge: Mapping[str, Any]) -> str:
+    second = judge.get("second")
+    if second is None or second["kappa"] is None or second["kappa"] > SLIGHT:
+        return ""
+    agreed = estimate(Estimate(**second["agreement"]))
+    return (
+        f" Two unlike judges hardly agree on these replies (on {agreed} of them, "
+        f"kappa {number(second['kappa'], 2)}), so that the rates say little: read the replies, or "
+        "let a language model judge (`--judge-model`)."
+    )
 
 
 def _way_out(judge: Mapping[str, Any]) -> str:
