@@ -4,7 +4,7 @@ import json
 import subprocess
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import distributions, version
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import typer
 from trimtab.selector.intervals import Estimate
 
 PACKAGES = ("trimtab", "torch", "transformers", "sae-lens", "scikit-learn", "optuna", "duckdb")
+EXTRAS = ("kmapper", "POT")  # which not every study needs
 
 Row = dict[str, Any]
 
@@ -39,10 +40,15 @@ def write_results(
     whole = {
         **config,
         "commit": commit(),
-        "versions": {name: version(name) for name in PACKAGES},
+        "versions": {name: version(name) for name in PACKAGES} | _of_extras(),
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     (out / "config.json").write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
+
+
+def _of_extras() -> dict[str, str]:
+    there = {one.name: one.version for one in distributions()}
+    return {name: there[name] for name in EXTRAS if name in there}
 
 
 def flat(row: Mapping[str, Any]) -> Row:
