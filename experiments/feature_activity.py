@@ -1,4 +1,4 @@
-"""What an SAE's features do on texts, and random features that fire as often as given ones."""
+"""What an SAE's features do on texts."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -16,7 +16,6 @@ from trimtab.model.sae import SAE
 from trimtab.model.sinks import text_tokens
 
 BATCH_TOKENS = 1024  # bounds the dense activations
-NEIGHBOURS = 8  # in firing rate, among which a feature's stand-in is drawn
 
 
 class Activity(NamedTuple):
@@ -62,28 +61,3 @@ def activity(model: LanguageModel, sae: SAE, texts: Sequence[Rendered]) -> Activ
                 strongest = torch.maximum(strongest, found.amax(0))
                 n_tokens += len(found)
     return Activity(means, (fired.double() / max(1, n_tokens)).numpy(), strongest, at_sinks)
-
-
-def as_frequent(rates: NDArray[np.float64], chosen: Sequence[int], seed: int) -> list[int]:
-    """Return random features that fire about as often as the chosen ones, in their order.
-
-    Each stands in for one that was chosen: drawn among the `NEIGHBOURS` nearest in the logarithm of
-    the firing rate that fire at all and are neither chosen nor drawn already.
-
-    Args:
-        rates: share of tokens that each feature fires on, `(d_sae,)`.
-        chosen: features.
-        seed: of the draw.
-    """
-    rng = np.random.default_rng(seed)
-    logs = np.log(np.maximum(rates, 1e-12))
-    free = rates > 0
-    free[list(chosen)] = False
-    drawn: list[int] = []
-    for feature in chosen:
-        near = np.argsort(np.abs(logs - logs[feature]), kind="stable")
-        some = near[free[near]][:NEIGHBOURS]
-        if len(some):
-            drawn.append(int(rng.choice(some)))
-            free[drawn[-1]] = False
-    return drawn

@@ -9,7 +9,8 @@ import torch
 from numpy.typing import NDArray
 
 from experiments.benchmark_questions import TruthfulQuestion
-from experiments.feature_activity import activity, as_frequent
+from experiments.controls import as_frequent
+from experiments.feature_activity import activity
 from trimtab.model.features.search import search
 from trimtab.model.language_model import LanguageModel
 from trimtab.model.render import render
@@ -52,6 +53,7 @@ def feature_sets(
         most: features of a set.
         seed: of the random ones, which fire about as often.
     """
+    rng = np.random.default_rng(seed)
     rates = table["firing_rate"].to_numpy().astype(np.float64)
     found = {f"label: {p}": search(table, p, most)["feature"].to_list() for p in phrases}
     alive = np.where(rates > 0, contrast, 0.0)
@@ -62,7 +64,7 @@ def feature_sets(
         for choice, chosen in found.items()
         for features, members in (
             ("chosen", chosen),
-            ("random", as_frequent(rates, chosen, seed)),
+            ("random", as_frequent(rates, chosen, 1, rng)[0]),
         )
     ]
 

@@ -3,9 +3,11 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from experiments.controls import stand_ins
 from experiments.subject import Subject
 from trimtab.selector.exploration.gates import gate_path
 from trimtab.selector.parts import Choice, terms
@@ -13,7 +15,6 @@ from trimtab.selector.rankers import FEATURE_RANKERS, Evidence
 
 Order = Callable[["Found"], list[int]]
 
-NEIGHBOURS = 8  # in length, among which a feature's stand-in is drawn
 ACDC_SHARE = 0.002  # of the full effect: a feature whose removal costs less is removed
 
 
@@ -147,22 +148,7 @@ def random_orders(found: Found, draws: int) -> list[list[int]]:
 
 
 def as_strong(found: Found, chosen: list[int], draws: int) -> list[list[int]]:
-    """Return random features like the chosen ones: of the same sign, with terms about as long.
-
-    Each stands in for one that was chosen: drawn among the `NEIGHBOURS` nearest in length that are
-    neither chosen nor drawn already.
-    """
-    generator = torch.Generator().manual_seed(found.seed)
-    positive, lengths = found.positive, found.terms.norm(dim=1)
-    found_draws = []
-    for _ in range(draws):
-        drawn: list[int] = []
-        for i in chosen:
-            near = (lengths - lengths[i]).abs().argsort(stable=True).tolist()
-            taken = {*chosen, *drawn}
-            free = [j for j in near if positive[j] == positive[i] and j not in taken]
-            some = free[:NEIGHBOURS]
-            if some:
-                drawn.append(some[int(torch.randint(len(some), (1,), generator=generator))])
-        found_draws.append(drawn)
-    return found_draws
+    """Return, for features of the positive side, random ones of it with terms about as long."""
+    lengths = found.terms.norm(dim=1).numpy()
+    rng = np.random.default_rng(found.seed)
+    return stand_ins(lengths, chosen, draws, rng, usable=np.array(found.positive))

@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from experiments.controls import random_directions
 from experiments.feature_vectors.decompositions import DECOMPOSITIONS
 from experiments.laboratory import Laboratory
 from experiments.record import Row, say
@@ -214,9 +215,3 @@ def _with_later(
     below = None if added is None else digest(added)
     key = ("later", subject.name, below, str(later), digest(second))
     return np.array(bench.journal.once(key, measure))
-
-
-def random_directions(width: int, draws: int, seed: int) -> list[Tensor]:
-    """Return random directions, `(width,)` each."""
-    generator = torch.Generator().manual_seed(seed)
-    return [torch.randn(width, generator=generator) for _ in range(draws)]

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from experiments.controls import random_directions
 from experiments.feature_discovery.orders import as_strong, terms_at_budget
-from experiments.feature_vectors.study import random_directions
 from experiments.laboratory import Laboratory
 from experiments.pictures.mapper import Cloud
 from experiments.pictures.planes import components

@@ -28,8 +28,8 @@ from experiments.benchmark_questions import (
     halves,
     read_two_choices,
 )
-from experiments.feature_activity import activity, as_frequent
-from experiments.feature_vectors.study import random_directions
+from experiments.controls import as_frequent, random_directions
+from experiments.feature_activity import activity
 from experiments.laboratory import Laboratory
 from experiments.record import Row, say
 from experiments.side_effects.battery import PROSE, Battery, Scores
@@ -238,7 +238,8 @@ def _chosen(
         rates = np.where(silent.numpy(), found.rates, 0.0)
         of_topic = [i < len(choosing[0]) for i in range(len(asked))]
         chosen = topic_features(found.means * silent, of_topic, sizes.topic_features)
-        sets = {"chosen": chosen, "random": as_frequent(rates, chosen, laboratory.config.seed)}
+        rng = np.random.default_rng(laboratory.config.seed)
+        sets = {"chosen": chosen, "random": as_frequent(rates, chosen, 1, rng)[0]}
         return {
             name: [(feature, float(found.strongest[feature])) for feature in features]
             for name, features in sets.items()

@@ -11,12 +11,12 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from experiments.controls import stand_ins
 from experiments.laboratory import Laboratory
 from experiments.record import Row, say
 from experiments.successors.answers import among, answers
 from experiments.successors.concepts import TEXTS, Domain
 from experiments.successors.reading import Reading, Singles, read
-from experiments.successors.stand_ins import stand_ins
 from trimtab.selector.intervals import mean_estimate, rate_estimate
 
 Floats = NDArray[np.float64]
@@ -121,7 +121,7 @@ class Kin:
         chosen = [i for i in np.argsort(-more)[: sizes.features].tolist() if more[i] > 0]
         own = more[chosen] @ reading.directions[chosen]
         rng = np.random.default_rng([seed, place, relative])
-        drawn = [stand_ins(reading.features, chosen, rng) for _ in range(sizes.draws)]
+        drawn = stand_ins(reading.features.mean(0), chosen, sizes.draws, rng)
 
         def as_long(vector: Singles) -> Singles:
             scale = np.linalg.norm(own) / max(float(np.linalg.norm(vector)), 1e-9)

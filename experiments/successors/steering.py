@@ -11,12 +11,12 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from experiments.controls import stand_ins
 from experiments.record import Row, say
 from experiments.successors.answers import among, answers
 from experiments.successors.indices import WHOLE
 from experiments.successors.reading import Singles
 from experiments.successors.sequences import PACKAGED, Ordered
-from experiments.successors.stand_ins import stand_ins
 from experiments.successors.taught import CONTEXTS, Taught, centred, most_shared, teachers
 from trimtab.selector.intervals import mean_estimate, rate_estimate
 
@@ -123,7 +123,7 @@ def vectors(taught: Taught, sequence: Ordered, index: int) -> dict[str, list[Pai
         return scaled([step[places[: len(into)]] @ directions for step in steps(some, index)])
 
     everything = range(reading.features.shape[1])
-    random = [stand_ins(reading.features, chosen, rng) for _ in range(sizes.draws)]
+    random = stand_ins(reading.features.mean(0), chosen, sizes.draws, rng)
     shuffles = [[rng.permutation(unit) for unit in units] for _ in range(sizes.draws)]
     others = [(draw, _chosen(draw, sizes.features)) for draw in shuffles]
     return {

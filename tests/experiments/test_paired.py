@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments.feature_activity import activity, as_frequent
+from experiments.feature_activity import activity
 from experiments.paired import holm, mcnemar, paired_t, wrongly_changed
 from trimtab.model.hooks import residuals
 from trimtab.model.language_model import LanguageModel
@@ -62,15 +62,6 @@ def test_of_the_changed_answers_those_that_were_right_are_counted() -> None:
     found = wrongly_changed(before, after, ["a", "a", "b", "b", "b"], ["b", "a", "a", "b", "c"])
     assert found.value == pytest.approx(1 / 3)
     assert wrongly_changed(before, before, ["a"] * 5, ["a"] * 5).value is None
-
-
-@given(st.integers(0, 99), st.sets(st.integers(0, 29), min_size=1, max_size=10))
-def test_random_features_are_others_that_fire_about_as_often(seed: int, chosen: set[int]) -> None:
-    rates = np.where(np.arange(30) % 7 == 3, 0.0, np.linspace(0.001, 0.1, 30))
-    found = as_frequent(rates, sorted(chosen), seed)
-    assert len(set(found)) == len(found) == len(chosen)
-    assert not set(found) & chosen
-    assert (rates[found] > 0).all()
 
 
 def test_activity_is_that_of_plain_passes_over_the_completion(

@@ -26,7 +26,6 @@ from experiments.successors.kinship import ASKED, FAMILY, TAXON, Kin
 from experiments.successors.overlap import area, less_form, ranked
 from experiments.successors.reading import read, user
 from experiments.successors.sequences import PACKAGED, Ordered, chains, read_sequences
-from experiments.successors.stand_ins import stand_ins
 from experiments.successors.steering import steps
 from experiments.successors.study import LISTS, SIZES, study
 from experiments.successors.table import TABLES, draw
@@ -143,14 +142,6 @@ def test_steps_are_mean_differences_from_an_index() -> None:
     units = [np.array([[0.0], [1.0], [3.0]]), np.array([[0.0], [2.0], [2.0], [9.0]])]
     on, back = steps(units, 2)
     assert on.tolist() == [1.0] and back.tolist() == [-1.5]
-
-
-def test_stand_ins_are_others_and_as_active() -> None:
-    features = np.repeat(np.arange(40, dtype=np.float32)[None], 2, axis=0)
-    chosen = [3, 4, 30]
-    drawn = stand_ins(features, chosen, np.random.default_rng(0))
-    assert len(set(drawn)) == 3 and not set(drawn) & set(chosen)
-    assert all(abs(a - b) <= 9 for a, b in zip(drawn, chosen, strict=True))
 
 
 def test_a_reading_is_of_the_last_token(tiny_model: LanguageModel, tiny_sae: SAE) -> None:
