@@ -54,6 +54,26 @@ def as_frequent(
     return stand_ins(logs, chosen, draws, rng, usable=rates > 0)
 
 
+def as_strong(
+    lengths: NDArray[np.floating], chosen: Sequence[int], draws: int, rng: np.random.Generator
+) -> list[list[int]]:
+    """Return, a draw, random features until their lengths sum to those of the chosen ones.
+
+    What was chosen is often the longest there is, so that as many others would be weaker. Where all
+    others together are, they are what is returned.
+
+    Args:
+        lengths: of what each feature adds, `(n,)`; one of length 0 is never drawn.
+        chosen: places among the n.
+        draws: how many times.
+        rng: draws them.
+    """
+    total = lengths[list(chosen)].sum()
+    others = np.setdiff1d(np.flatnonzero(lengths > 0), chosen)
+    orders = [rng.permutation(others) for _ in range(draws)]
+    return [o[: np.searchsorted(lengths[o].cumsum(), total) + 1].tolist() for o in orders]
+
+
 def random_directions(width: int, draws: int, seed: int) -> list[Tensor]:
     """Return random directions, `(width,)` each."""
     generator = torch.Generator().manual_seed(seed)

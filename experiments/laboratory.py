@@ -1,5 +1,6 @@
 """What every study of behaviours is given: model, SAE, and the behaviours' stores."""
 
+import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -74,6 +75,12 @@ class Laboratory:
         return found
 
     @cached_property
+    def _digest(self) -> str:
+        """A hash of all samples."""
+        hashes = "".join(sample.content_hash() for sample in self.samples)
+        return hashlib.sha256(hashes.encode()).hexdigest()[:16]
+
+    @cached_property
     def store(self) -> Store:
         """The store of all behaviours at the SAE's hook point; built where it is not there yet."""
         return build(self.shelf / "store", self.samples, self.model, self.sae)
@@ -90,7 +97,7 @@ class Laboratory:
 
     @cached_property
     def journal(self) -> Journal:
-        """Of measurements that are of no behaviour."""
+        """Of measurements whose keys say what they are of; samples are not in its settings."""
         return Journal(self.out / "journal.jsonl", self.settings)
 
     def file(self, name: str) -> Path:
@@ -107,10 +114,9 @@ class Laboratory:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What the study's figures follow from."""
+        """What the study's figures follow from, beside what it measures and asks."""
         config = self.config
         return {
-            "samples": [sample.content_hash() for sample in self.samples],
             "asked": config.questions,
             "seed": config.seed,
             "budget": config.budget,
@@ -146,7 +152,8 @@ class Laboratory:
         source = self.config.behaviors[name]
         point = store.fingerprint["hook_point"]
         if point not in self.journals:
-            self.journals[point] = Journal(self.out / f"journal-{point}.jsonl", self.settings)
+            settings = self.settings | {"samples": self._digest}
+            self.journals[point] = Journal(self.out / f"journal-{point}.jsonl", settings)
         if point not in self.meters:
             hook_point = parse_hook_point(point)
             self.meters[point] = Damage(self.model, hook_point, max_texts=DAMAGE_TEXTS)
@@ -178,19 +185,18 @@ class Laboratory:
 
     def write(self, tables: Mapping[str, list[Row]], **facts: Any) -> None:
         """Write the study's tables, with what they rest on."""
-        judges = {
-            name: {"kind": one.kind, "accuracy": one.accuracy, "reliable": one.reliable}
-            for name, one in self.classifiers.items()
-        }
-        config = {
-            **self.settings,
-            "config": self.config.file.name,
-            "behaviors": list(self.config.behaviors),
-            "n_samples": len(self.samples),
-            "judges": judges,
-            "failed": self.failed,
-            **facts,
-        }
+        config = {**self.settings, "config": self.config.file.name, "failed": self.failed, **facts}
+        if "samples" in vars(self):  # else the study is of no behaviours, and read none
+            judges = {
+                name: {"kind": one.kind, "accuracy": one.accuracy, "reliable": one.reliable}
+                for name, one in self.classifiers.items()
+            }
+            config |= {
+                "behaviors": list(self.config.behaviors),
+                "samples": self._digest,
+                "n_samples": len(self.samples),
+                "judges": judges,
+            }
         write_results(self.out, tables, config)
 
     def fail(self, what: str, error: Exception) -> None:

@@ -35,13 +35,17 @@ def read_tables(out: Path, names: Iterable[str], study: str) -> dict[str, pl.Dat
     """Return a folder's tables by name.
 
     Raises:
-        SelectionError: one of them is not there; `study` is named as what writes it.
+        SelectionError: one of them is not there, and `study` is named as what writes it; or none
+            has a row.
     """
     files = {name: out / f"{name}.parquet" for name in names}
     for file in files.values():
         if not file.exists():
             raise SelectionError(f"{out} has no {file.name}; `{study}` writes it")
-    return {name: pl.read_parquet(file) for name, file in files.items()}
+    tables = {name: pl.read_parquet(file) for name, file in files.items()}
+    if not any(table.height for table in tables.values()):
+        raise SelectionError(f"nothing could be measured; {out / 'config.json'} says why: `failed`")
+    return tables
 
 
 def markdown(rows: Sequence[Mapping[str, str]]) -> str:

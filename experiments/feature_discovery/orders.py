@@ -3,11 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from experiments.controls import stand_ins
 from experiments.subject import Subject
 from trimtab.selector.exploration.gates import gate_path
 from trimtab.selector.parts import Choice, terms
@@ -145,10 +143,3 @@ def random_orders(found: Found, draws: int) -> list[list[int]]:
     """Return random orders of the features, the control of every way to find them."""
     generator = torch.Generator().manual_seed(found.seed)
     return [torch.randperm(len(found.features), generator=generator).tolist() for _ in range(draws)]
-
-
-def as_strong(found: Found, chosen: list[int], draws: int) -> list[list[int]]:
-    """Return, for features of the positive side, random ones of it with terms about as long."""
-    lengths = found.terms.norm(dim=1).numpy()
-    rng = np.random.default_rng(found.seed)
-    return stand_ins(lengths, chosen, draws, rng, usable=np.array(found.positive))

@@ -9,7 +9,7 @@ the tuning pairs. On held-out pairs
 
 Then the model is not steered at all: features that fire more on the positive side are set to zero,
 the first ones of each way, which should cost the positive side some of its likelihood. Beside them
-as many random ones of the same sign and strength.
+random ones of the same sign, as many as have terms as long together.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,13 +19,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.feature_discovery.orders import (
-    ORDERS,
-    Found,
-    as_strong,
-    random_orders,
-    terms_at_budget,
-)
+from experiments.controls import as_strong
+from experiments.feature_discovery.orders import ORDERS, Found, random_orders, terms_at_budget
 from experiments.laboratory import Laboratory
 from experiments.record import Row, say
 from trimtab.errors import TrimtabError, VectorError
@@ -140,16 +135,18 @@ def _ablations(
     """Yield what setting features to zero does to the unsteered model's held-out margin."""
     subject, sizes = found.subject, laboratory.sizes
     positive = found.positive
+    lengths = np.where(positive, found.terms.norm(dim=1).numpy(), 0.0)
     for way, order in orders.items():
         say(f"{subject.name}: without the first features by {way}")
         chosen = [i for i in order if positive[i]][: sizes.ablated]
         without = _without(found, laboratory.sae, chosen)[:, None]
-        others = as_strong(found, chosen, sizes.draws)
+        others = as_strong(lengths, chosen, sizes.draws, np.random.default_rng(found.seed))
         control = np.stack([_without(found, laboratory.sae, one) for one in others], axis=1)
         yield {
             "behavior": subject.name,
             "way": way,
             "features": len(chosen),
+            "random_features": round(np.mean([len(one) for one in others])),
             "change": mean_estimate(without, subject.groups),
             "as_strong": mean_estimate(control, subject.groups),
             "beyond": mean_estimate(without - control, subject.groups),

@@ -49,7 +49,8 @@ class Space:
 
     @cached_property
     def _digest(self) -> str:
-        return hashlib.sha256(self.rows.tobytes() + self.points.influence.tobytes()).hexdigest()
+        labels = (values.tobytes() for values in vars(self.points).values())
+        return hashlib.sha256(b"".join((self.rows.tobytes(), *labels))).hexdigest()
 
     @cached_property
     def cloud(self) -> Cloud:

@@ -2,7 +2,8 @@
 
 The vector of the pairs that vectors are made of stands at the damage budget, beside random
 directions at the same. Of the features that fire more on the positive side those that differ most
-are set to zero, beside random ones of the same sign and strength. Both act on held-out completions.
+are set to zero, beside random ones of the same sign, as many as differ as much together. Both act
+on held-out completions.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,8 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from experiments.controls import random_directions
-from experiments.feature_discovery.orders import as_strong, terms_at_budget
+from experiments.controls import as_strong, random_directions
 from experiments.laboratory import Laboratory
 from experiments.pictures.mapper import Cloud
 from experiments.pictures.planes import components
@@ -41,7 +41,7 @@ CONTROLS = {"steered": "random direction", "ablated": "random features ablated"}
 
 
 @dataclass(frozen=True, eq=False)
-class Completions:
+class HeldOut:
     """Completions of a behaviour's held-out samples, a row a side of each, as the model reads them.
 
     Attributes:
@@ -59,7 +59,7 @@ class Completions:
     starts: list[int]
 
 
-def completions_of(subject: Subject) -> Completions:
+def held_out(subject: Subject) -> HeldOut:
     """Return the completions that the behaviour's held-out margin scores."""
     bench = subject.bench
     sides = [(sample, *one) for sample in subject.report.samples for one in sample.sides]
@@ -67,7 +67,7 @@ def completions_of(subject: Subject) -> Completions:
         render(bench.model, sample.messages, text, chat=bench.chat, system=bench.system)
         for sample, _, text in sides
     ]
-    return Completions(
+    return HeldOut(
         [sample.id for sample, _, _ in sides],
         [sample.group for sample, _, _ in sides],
         np.array([side == "positive" for _, side, _ in sides]),
@@ -77,7 +77,7 @@ def completions_of(subject: Subject) -> Completions:
 
 
 def means_at(
-    model: LanguageModel, point: HookPoint, read: Completions, steering: Steering | None
+    model: LanguageModel, point: HookPoint, read: HeldOut, steering: Steering | None
 ) -> Floats:
     """Return the mean activation of each completion at a hook point, `(n, d_model)`.
 
@@ -105,18 +105,20 @@ def steerings(subject: Subject, laboratory: Laboratory) -> dict[str, list[Steeri
             set to zero.
     """
     sizes, seed, sae = laboratory.sizes, laboratory.config.seed, laboratory.sae
-    bench = subject.bench
+    bench, parts = subject.bench, subject.parts
+    assert parts.features is not None and parts.decoder is not None
     random = random_directions(laboratory.model.d_model, sizes.draws, seed)
-    found = terms_at_budget(subject, 0, seed)
-    longest = found.ranked(found.terms.norm(dim=1))
-    chosen = [i for i in longest if found.positive[i]][: sizes.ablated]
-    others = as_strong(found, chosen, sizes.draws)
+    more = parts.features.mean(0).clamp(min=0)  # on the positive side
+    lengths = (more * parts.decoder.norm(dim=1)).numpy()
+    longest = np.argsort(-lengths, kind="stable")[: sizes.ablated]
+    chosen = longest[lengths[longest] > 0].tolist()
+    others = as_strong(lengths, chosen, sizes.draws, np.random.default_rng(seed))
 
     def added(direction: torch.Tensor) -> Steering:
         return SteeringVector(bench.at_budget(direction), bench.hook_point)
 
-    def without(positions: Sequence[int]) -> Steering:
-        return FeatureClamp(sae, {found.features[i]: 0.0 for i in positions})
+    def without(features: Sequence[int]) -> Steering:
+        return FeatureClamp(sae, dict.fromkeys(features, 0.0))
 
     return {
         "steered": [added(subject.dense)],
@@ -143,7 +145,7 @@ class Seen:
     damage: Mapping[str, float]
 
 
-def see(subject: Subject, read: Completions, laboratory: Laboratory, point: HookPoint) -> Seen:
+def see(subject: Subject, read: HeldOut, laboratory: Laboratory, point: HookPoint) -> Seen:
     """Return what steering and ablation do to a behaviour's completions, measured once."""
 
     def measure() -> dict[str, object]:
@@ -169,7 +171,8 @@ def see(subject: Subject, read: Completions, laboratory: Laboratory, point: Hook
             "damage": {name: float(np.mean(each)) for name, each in damage.items()},
         }
 
-    kept = laboratory.journal.once(("later", subject.name, str(point), read.samples), measure)
+    key = ("later", subject.name, str(point), read.samples)
+    kept = subject.bench.journal.once(key, measure)
     way = {name: np.array(each) for name, each in kept["way"].items()}
     return Seen(np.array(kept["turned"]), way, kept["damage"])
 
@@ -182,7 +185,7 @@ def before_and_after(
     Raises:
         VectorError: as `steerings` does.
     """
-    read = completions_of(subject)
+    read = held_out(subject)
     seen = see(subject, read, laboratory, point)
     where = {"space": str(point), "behavior": subject.name}
     distances = _apart(subject, read, seen, laboratory)
@@ -196,7 +199,7 @@ def before_and_after(
     }
 
 
-def _points(read: Completions, seen: Seen) -> Iterator[Row]:
+def _points(read: HeldOut, seen: Seen) -> Iterator[Row]:
     planes = seen.turned[:, :2].reshape(-1, len(read.rows), 2)
     for state, plane in zip((UNSTEERED, *seen.way), planes, strict=True):
         for i, (x, y) in enumerate(plane.tolist()):
@@ -210,7 +213,7 @@ def _points(read: Completions, seen: Seen) -> Iterator[Row]:
             }
 
 
-def _moved(read: Completions, seen: Seen) -> Iterator[Row]:
+def _moved(read: HeldOut, seen: Seen) -> Iterator[Row]:
     """Yield how far each state moves completions, beside its control."""
     for state, way in seen.way.items():
         row = {
@@ -225,7 +228,7 @@ def _moved(read: Completions, seen: Seen) -> Iterator[Row]:
 
 
 def _apart(
-    subject: Subject, read: Completions, seen: Seen, laboratory: Laboratory
+    subject: Subject, read: HeldOut, seen: Seen, laboratory: Laboratory
 ) -> Iterator[Row]:
     """Yield how far each state's mapper graph is from the unsteered one.
 
@@ -256,5 +259,5 @@ def _apart(
     for state, name in enumerate(seen.way, start=1):
         say(f"{subject.name}: graphs of unsteered and {name}")
         key = ("states apart", subject.name, name, read.samples)
-        for row in laboratory.journal.once(key, partial(graphs, state)):
+        for row in subject.bench.journal.once(key, partial(graphs, state)):
             yield {"compared": f"{UNSTEERED} and {name}", **row}

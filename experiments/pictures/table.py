@@ -166,9 +166,10 @@ def _dots(axis: Axes, rows: pl.DataFrame, colours: Sequence[Any]) -> None:
 def _nodes(edges: pl.DataFrame, axis: Axes, rows: pl.DataFrame, colours: Sequence[Any]) -> None:
     """Draw a mapper graph; a node's area is the number of its points."""
     place = {row["node"]: (row["x"], row["y"]) for row in rows.iter_rows(named=True)}
-    own = edges.filter(space=rows["space"][0])
-    lines = [(place[a], place[b]) for a, b in zip(own["one"], own["other"], strict=True)]
-    axis.add_collection(LineCollection(lines, colors="0.75", linewidths=0.6, zorder=0))
+    if edges.height:  # a table without rows has no columns either
+        own = edges.filter(space=rows["space"][0])
+        lines = [(place[a], place[b]) for a, b in zip(own["one"], own["other"], strict=True)]
+        axis.add_collection(LineCollection(lines, colors="0.75", linewidths=0.6, zorder=0))
     sizes = 120 * rows["points"] / rows["points"].max()
     axis.scatter(rows["x"], rows["y"], c=colours, s=sizes, edgecolors="0.3", linewidths=0.4)
 

@@ -35,10 +35,3 @@ def of_features(sae: SAE, features: Sequence[int] | None = None) -> Change:
 def of_subspace(basis: Tensor) -> Change:
     """Give a base what lies in the span of some directions, orthonormal rows `(k, d_model)`."""
     return lambda base, source: (source - base) @ basis.T @ basis
-
-
-def random_features(usable: Tensor, count: int, draws: int, seed: int) -> list[list[int]]:
-    """Draw features, `count` a time, among the indices `usable`."""
-    generator = torch.Generator().manual_seed(seed)
-    orders = (torch.randperm(len(usable), generator=generator) for _ in range(draws))
-    return [usable.cpu()[order[:count]].tolist() for order in orders]

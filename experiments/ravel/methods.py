@@ -4,17 +4,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 
+import numpy as np
 from torch import Tensor
 
+from experiments.controls import stand_ins
 from experiments.ravel import ways
-from experiments.ravel.changes import (
-    Change,
-    nothing,
-    of_features,
-    of_subspace,
-    random_features,
-    whole,
-)
+from experiments.ravel.changes import Change, nothing, of_features, of_subspace, whole
 
 NOTHING = "no interchange"
 
@@ -96,10 +91,13 @@ def _pursuit(finder: Finder) -> Found:
 
 
 def _random(finder: Finder) -> Found:
-    lesson, count = finder.lesson, finder.attributed.features or 0
-    usable = lesson.differences(lesson.own).any(0).nonzero().flatten()
-    drawn = random_features(usable, count, finder.draws, finder.seed)
-    return Found(tuple(of_features(lesson.sae, some) for some in drawn), features=count)
+    """Features that add about as much as attribution's on the training pairs, one for one."""
+    lesson, chosen = finder.lesson, finder.order[: finder.attributed.features]
+    differences = lesson.differences(lesson.own).abs().mean(0)
+    lengths = (differences * lesson.sae.W_dec.norm(dim=1)).float().cpu().numpy()
+    rng = np.random.default_rng(finder.seed)
+    drawn = stand_ins(lengths, chosen, finder.draws, rng, usable=lengths > 0)
+    return Found(tuple(of_features(lesson.sae, some) for some in drawn), features=len(drawn[0]))
 
 
 def _rotation(finder: Finder) -> Found:

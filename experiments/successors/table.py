@@ -37,8 +37,11 @@ TABLES = {
         "How probable it is that a concept of the same class overlaps more than one of another, "
         "and when classes are exchanged, within the classes of another attribute where one is "
         "named; beyond form: with what spelling and length explain taken off",
-        ("domain", "attribute", "within", "overlap", "concepts", "chance", "chance_beyond_form"),
-        ("area", "exchanged", "area_beyond_form"),
+        (
+            *("domain", "attribute", "within", "overlap", "concepts"),
+            *("exchanged", "chance", "chance_beyond_form"),
+        ),
+        ("area", "area_beyond_form"),
     ),
     "kinship": Shown(
         "Change of the log-probability of classes, among those of an attribute, when what a "

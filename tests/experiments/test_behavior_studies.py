@@ -106,6 +106,44 @@ def test_a_behavior_in_files_needs_the_folder_of_data(
     assert all("--data" in why for why in here.failed.values())
 
 
+def test_a_study_of_no_behaviors_reads_none_and_resumes_whatever_they_are(
+    laboratory: Callable[[str, Any], Laboratory],
+) -> None:
+    def measured(fails: bool) -> int:
+        here = laboratory("analogies", sizes("analogies"))
+        if fails:
+            here = replace(here, data=None)
+        found: int = here.journal.once(("of no behaviour",), lambda: 2 - fails)
+        here.write({"found": [{"n": found}]})
+        return found
+
+    assert [measured(fails=False), measured(fails=True)] == [2, 2]
+    out = laboratory("analogies", sizes("analogies")).out
+    config = json.loads((out / "config.json").read_text())
+    assert config["failed"] == {}
+    assert not {"samples", "n_samples", "behaviors", "judges"} & set(config)
+
+
+def test_other_samples_are_refused_in_a_line(
+    laboratory: Callable[[str, Any], Laboratory],
+) -> None:
+    here = laboratory("analogies", sizes("analogies"))
+    here.subject("doubt")
+    fewer = replace(here, config=replace(here.config, samples=20))
+    with pytest.raises(SelectionError, match="samples: '[0-9a-f]+' then") as refused:
+        fewer.subject("doubt", here.store, here.sae)
+    assert len(str(refused.value)) < 400
+
+
+def test_tables_without_a_row_say_where_the_reason_is(
+    laboratory: Callable[[str, Any], Laboratory],
+) -> None:
+    here = laboratory("analogies", sizes("analogies"))
+    here.write({name: [] for name in TABLES["analogies"]})
+    with pytest.raises(SelectionError, match=r"config\.json says why"):
+        modules("analogies")[1].draw(here.out)
+
+
 @pytest.mark.parametrize("name", ["small", "public", "gemma"])
 def test_the_configs_that_come_with_the_studies_can_be_read(name: str) -> None:
     config = read_config(SMALL_CONFIG.with_name(f"{name}.toml"))

@@ -4,7 +4,13 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments.controls import NEIGHBOURS, as_frequent, random_directions, stand_ins
+from experiments.controls import (
+    NEIGHBOURS,
+    as_frequent,
+    as_strong,
+    random_directions,
+    stand_ins,
+)
 
 CHOSEN = st.sets(st.integers(0, 29), min_size=1, max_size=10)
 
@@ -33,6 +39,24 @@ def test_where_others_run_out_there_are_fewer() -> None:
     usable = np.array([True, True, False, True])
     draws = stand_ins([1.0, 2.0, 3.0, 4.0], [0, 1], 1, np.random.default_rng(0), usable=usable)
     assert draws == [[3]]
+
+
+@given(st.integers(0, 99), st.integers(1, 6))
+def test_the_strongest_are_stood_in_for_by_as_many_others_as_are_as_strong(
+    seed: int, count: int
+) -> None:
+    lengths = np.concatenate([np.linspace(9.0, 4.0, 6), np.full(100, 0.7), np.zeros(20)])
+    chosen = list(range(count))
+    for drawn in as_strong(lengths, chosen, 2, np.random.default_rng(seed)):
+        assert len(set(drawn)) == len(drawn) > count or count == 1
+        assert not set(drawn) & set(chosen)
+        assert (lengths[drawn] > 0).all()
+        assert 0 <= lengths[drawn].sum() - lengths[chosen].sum() < lengths[drawn[-1]]
+
+
+def test_where_all_others_are_weaker_together_they_are_what_there_is() -> None:
+    [drawn] = as_strong(np.array([9.0, 1.0, 0.0, 2.0]), [0], 1, np.random.default_rng(0))
+    assert sorted(drawn) == [1, 3]
 
 
 def test_random_directions_are_the_seeds() -> None:

@@ -20,7 +20,7 @@ from experiments.pictures.planes import components, shares
 from experiments.pictures.points import Points, dealt_behaviors, dealt_influence, dealt_sides
 from experiments.pictures.probe import side_auc
 from experiments.pictures.readings import EVERY, of_graph, of_places, purity
-from experiments.pictures.steering import Completions, means_at
+from experiments.pictures.steering import HeldOut, means_at
 from experiments.pictures.study import Sizes, study
 from experiments.pictures.table import draw
 from experiments.pictures.transport import distances
@@ -247,7 +247,7 @@ def test_a_probe_is_judged_on_groups_that_it_never_saw() -> None:
 def test_steering_moves_completions_and_not_their_prompts(tiny_model: LanguageModel) -> None:
     point = HookPoint(1, "hook_resid_post")
     rows = [tuple(range(5, 5 + n)) for n in (9, 12, 7)]
-    read = Completions(["a"] * 3, ["a"] * 3, np.array([True, False, True]), rows, [4, 6, 4])
+    read = HeldOut(["a"] * 3, ["a"] * 3, np.array([True, False, True]), rows, [4, 6, 4])
     direction = torch.linspace(-1, 1, tiny_model.d_model)
     base = means_at(tiny_model, point, read, None)
     moved = means_at(tiny_model, point, read, SteeringVector(direction, point))
