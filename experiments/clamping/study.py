@@ -70,7 +70,7 @@ class Sizes:
     """
 
     questions: int = 160
-    problems: int = 32
+    problems: int = 24
     counts: tuple[int, ...] = (1, 4, 16)
     strengths: tuple[float, ...] = (-1.0, -0.1, 0.1, 1.0)
     draws: int = 3
@@ -80,9 +80,9 @@ class Sizes:
     reasoning_system: str = (
         "Work the problem out in short steps. End with #### and the number, like this: #### 12"
     )
-    truthful_replies: int = 32
-    reasoning_replies: int = 16
-    truthful_tokens: int = 64
+    truthful_replies: int = 24
+    reasoning_replies: int = 12
+    truthful_tokens: int = 128
     reasoning_tokens: int = 200
     descriptions: str = ""
 

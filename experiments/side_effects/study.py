@@ -71,7 +71,7 @@ class Sizes:
     draws: int = 3
     vectors: tuple[str, ...] = ()
     topics: tuple[str, ...] = ("biology and medicine", "mathematics", "history")
-    topic_questions: int = 160
+    topic_questions: int = 120
     topic_features: int = 20
     values: tuple[float, ...] = (0.0, -1.0)
 
