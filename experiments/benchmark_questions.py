@@ -1,6 +1,7 @@
 """Questions of public benchmarks, as the benchmarks' own files hold them; draws and halves of them.
 
-A question that comes again, in another case or spacing, counts once: no half knows the other's.
+Of questions that begin alike only one is drawn, so that items are independent and no half knows
+the other's: the same one in another case or spacing, several on one passage, or on one template.
 """
 
 import hashlib
@@ -10,11 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from trimtab.pairs import normalise_prompt
+from trimtab.pairs import Message, normalise_prompt
 from trimtab.pairs.readers.rows import Row, read_json
 
 NUMBER = re.compile(r"(?:(?<![\w)])-)?\$?(\d[\d,]*(?:\.\d+)?)")
 FINAL = re.compile(r"####\s*(\S+)\s*$")
+OPENING = 150  # letters; questions on one passage share more, and others of MMLU never so many
 CALCULATOR = re.compile(r"<<[^>]*>>")  # GSM8K's notes for a tool, "<<16-3=13>>"
 
 
@@ -141,8 +143,11 @@ def last_number(text: str) -> float | None:
 
 
 def drawn(questions: Sequence[Q], most: int, seed: int) -> list[Q]:
-    """Draw at most so many questions, in an order that their file does not decide."""
-    distinct = {normalise_prompt(one.question): one for one in reversed(questions)}
+    """Draw at most so many questions, in an order that their file does not decide.
+
+    Of those that begin alike the file's first one stands for all.
+    """
+    distinct = {normalise_prompt(one.question)[:OPENING]: one for one in reversed(questions)}
 
     def order(name: str) -> bytes:
         return hashlib.sha256(f"{seed} {name}".encode()).digest()
@@ -154,6 +159,11 @@ def halves(questions: Sequence[Q], most: int, seed: int) -> tuple[list[Q], list[
     """Draw at most so many questions, and split them: to choose by, and to report on."""
     some = drawn(questions, most, seed)
     return some[::2], some[1::2]
+
+
+def user(text: str) -> list[Message]:
+    """Return a conversation in which a user has said this."""
+    return [{"role": "user", "content": text}]
 
 
 def content_hash(asked: Sequence[object]) -> str:

@@ -13,13 +13,14 @@ from tempfile import TemporaryDirectory
 
 import typer
 
+from experiments.minimal.table import draw as draw_minimal
 from experiments.tables import spaced
 from experiments.targets.table import draw_several as draw_targets
 
 HERE = Path(__file__).parent
 DOCS = HERE.parent / "docs" / "studies"
 
-DRAW: dict[str, Callable[[Path], str]] = {"targets": draw_targets}
+DRAW: dict[str, Callable[[Path], str]] = {"targets": draw_targets, "minimal": draw_minimal}
 """What makes the tables of a study's folder of results, and draws its figures there."""
 
 

@@ -17,6 +17,7 @@ from trimtab.selector.intervals import Estimate, mean_estimate, rate_estimate
 from trimtab.selector.journal import Journal
 from trimtab.selector.material import Material, gather
 from trimtab.selector.parts import Choice, Parts, compose
+from trimtab.selector.rankers import FEATURE_RANKERS, Evidence
 from trimtab.selector.scales import MakeMargin
 from trimtab.steering.damage import Damage
 from trimtab.steering.judges.classifier import BehaviorClassifier, train_classifier
@@ -91,6 +92,11 @@ class Subject:
     def groups(self) -> list[str]:
         """The groups of the held-out pairs."""
         return [sample.group for sample in self.report.samples]
+
+    def strongest_features(self, count: int) -> tuple[int, ...]:
+        """Return the features whose mean differences make the longest terms."""
+        lengths = FEATURE_RANKERS["norm"](Evidence(self.parts, self.dense))
+        return tuple(lengths.topk(count).indices.tolist())
 
     def tuned(self, added: Tensor) -> Floats:
         """Return the effects of adding `added` on the tuning pairs, `(n,)`, nats per token."""

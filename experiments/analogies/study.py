@@ -20,12 +20,7 @@ import torch
 from torch import Tensor
 
 from experiments.analogies.maps import MAPS, matched_pairs
-from experiments.analogies.transfer import (
-    PREDICTORS,
-    Cell,
-    rank_correlation,
-    strongest_features,
-)
+from experiments.analogies.transfer import PREDICTORS, Cell, rank_correlation
 from experiments.laboratory import Laboratory
 from experiments.record import Row, say
 from experiments.subject import Subject
@@ -82,7 +77,7 @@ def study(laboratory: Laboratory) -> dict[str, list[Row]]:
 def _transfer(one: Subject, other: Subject, sizes: Sizes, seed: int) -> Iterator[Row]:
     """Yield what the vectors of one behaviour do to another, or to itself."""
     say(f"{one.name} on {other.name}")
-    own = strongest_features(one, sizes.features)
+    own = one.strongest_features(sizes.features)
     vectors = {
         "dense": [one.dense],
         "features": [_of(one, own)],
@@ -140,7 +135,7 @@ def _helped(other: Subject, subjects: Sequence[Subject], laboratory: Laboratory)
         return float(torch.nn.functional.cosine_similarity(one.dense, own, dim=0))
 
     first, *rest = sorted((s for s in subjects if s is not other), key=like, reverse=True)
-    features = strongest_features(first, sizes.features)
+    features = first.strongest_features(sizes.features)
     drawn = _random(first, sizes, laboratory.config.seed)
 
     def plus(*added: Tensor) -> Tensor:
@@ -154,7 +149,7 @@ def _helped(other: Subject, subjects: Sequence[Subject], laboratory: Laboratory)
         "with random features of the helper": [plus(_of(first, some)) for some in drawn],
     }
     if rest:
-        second = _of(rest[0], strongest_features(rest[0], sizes.features))
+        second = _of(rest[0], rest[0].strongest_features(sizes.features))
         ways["with two helpers' features"] = [plus(_of(first, features), second)]
     differences = {
         "on the helper's features": [features],

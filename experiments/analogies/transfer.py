@@ -11,7 +11,6 @@ from torch import Tensor
 from experiments.subject import Subject
 from trimtab.selector.audit.lds import spearman
 from trimtab.selector.intervals import RESAMPLES, Estimate, tails
-from trimtab.selector.rankers import FEATURE_RANKERS, Evidence
 
 Cell = tuple[str, str]  # from which behaviour, to which
 
@@ -19,12 +18,6 @@ MIN_BEHAVIORS = 8  # below it draws of behaviours bound nothing
 MIN_DISTINCT = 4  # behaviours that a draw must hold
 MIN_CELLS = 4
 PERMUTATIONS = 2000
-
-
-def strongest_features(subject: Subject, count: int) -> tuple[int, ...]:
-    """Return the features whose mean differences make the longest terms."""
-    lengths = FEATURE_RANKERS["norm"](Evidence(subject.parts, subject.dense))
-    return tuple(lengths.topk(count).indices.tolist())
 
 
 def likeness_of_vectors(one: Subject, other: Subject, _count: int) -> float:
@@ -41,7 +34,7 @@ def likeness_of_features(one: Subject, other: Subject, _count: int) -> float:
 
 def shared_features(one: Subject, other: Subject, count: int) -> float:
     """Features among the strongest of both, with their signs: agreeing less opposing, a share."""
-    shared = list(set(strongest_features(one, count)) & set(strongest_features(other, count)))
+    shared = list(set(one.strongest_features(count)) & set(other.strongest_features(count)))
     signs = [_mean_features(subject)[shared].sign() for subject in (one, other)]
     return float((signs[0] * signs[1]).sum()) / count
 

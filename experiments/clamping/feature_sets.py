@@ -8,7 +8,7 @@ import polars as pl
 import torch
 from numpy.typing import NDArray
 
-from experiments.benchmark_questions import TruthfulQuestion
+from experiments.benchmark_questions import TruthfulQuestion, user
 from experiments.controls import as_frequent
 from experiments.feature_activity import activity
 from trimtab.model.features.search import search
@@ -29,11 +29,13 @@ class FeatureSet:
     Attributes:
         choice: how they were found, or those that random ones are like.
         features: "chosen" or "random".
+        draw: of random ones, from 0 on.
         members: their numbers.
     """
 
     choice: str
     features: str
+    draw: int
     members: tuple[int, ...]
 
 
@@ -42,15 +44,17 @@ def feature_sets(
     phrases: Sequence[str],
     contrast: NDArray[np.float64],
     most: int,
+    draws: int,
     seed: int,
 ) -> list[FeatureSet]:
-    """Return the features found by each phrase and by the contrast, each set with its control.
+    """Return the features found by each phrase and by the contrast, each set with its controls.
 
     Args:
         table: descriptions of the features.
         phrases: what labels are searched for, as `trimtab labels search` does.
         contrast: how much more a feature fires on true answers than on false ones, `(d_sae,)`.
         most: features of a set.
+        draws: of random ones beside it.
         seed: of the random ones, which fire about as often.
     """
     rng = np.random.default_rng(seed)
@@ -60,12 +64,13 @@ def feature_sets(
     best = np.argsort(-alive, kind="stable")[:most]
     found[CONTRAST] = [int(feature) for feature in best if alive[feature] > 0]
     return [
-        FeatureSet(choice, features, tuple(members))
+        FeatureSet(choice, features, draw, tuple(members))
         for choice, chosen in found.items()
-        for features, members in (
-            ("chosen", chosen),
-            ("random", as_frequent(rates, chosen, 1, rng)[0]),
+        for features, drawn in (
+            ("chosen", [chosen]),
+            ("random", as_frequent(rates, chosen, draws, rng)),
         )
+        for draw, members in enumerate(drawn)
     ]
 
 
@@ -89,8 +94,7 @@ def truth_contrast(
     rendered, owners, truths = [], [], []
     for owner, one in enumerate(questions):
         for answer, true in one.mc2.items():
-            asked = [{"role": "user", "content": one.question}]
-            rendered.append(render(model, asked, answer, system=system))
+            rendered.append(render(model, user(one.question), answer, system=system))
             owners.append(owner)
             truths.append(true)
     means = activity(model, sae, rendered).means

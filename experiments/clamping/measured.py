@@ -6,10 +6,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.clamping.tasks import Outcome, Outcomes, Task
-from experiments.paired import holm, mcnemar, paired_t, wrongly_changed
+from experiments.clamping.tasks import Outcomes
+from experiments.paired import compared, corrected, wrongly_changed
 from experiments.record import Row
-from trimtab.selector.intervals import Estimate, mean_estimate, rate_difference, rate_estimate
+from trimtab.selector.intervals import Estimate
 
 
 class Measured(NamedTuple):
@@ -36,65 +36,62 @@ class Measured(NamedTuple):
     outcomes: Outcomes
 
 
-def rows_of(task: Task, base: Outcomes, found: Sequence[Measured]) -> list[Row]:
-    """Return a row a clamp and measure, with p corrected for all clamps of the same measure."""
-    floors = task.floors(base)
-    controls = {
-        (one.choice, len(one.members), one.clamp): one.outcomes
-        for one in found
-        if one.features == "random"
-    }
+def rows_of(
+    task: str, base: Outcomes, found: Sequence[Measured], floors: dict[str, str]
+) -> list[Row]:
+    """Return a row a clamp and measure; one of random features holds all their draws.
+
+    Args:
+        task: its name.
+        base: of the unsteered model.
+        found: what each clamp did.
+        floors: measures that say nothing on this model, and why.
+    """
+    alike: dict[tuple[str, str, int, str], list[Measured]] = {}
+    for one in found:
+        alike.setdefault((one.choice, one.features, len(one.members), one.clamp), []).append(one)
     rows: list[Row] = []
     for measure, unsteered in base.items():
-        some: list[Row] = []
-        for one in found:
+        before = np.array(unsteered.values)
+        for (choice, features, count, clamp), draws in alike.items():
+            some = [one.outcomes[measure] for one in draws if measure in one.outcomes]
+            if not some:
+                continue
+            raw = np.concatenate([one.raw for one in draws])
             row: Row = {
-                "task": task.name,
+                "task": task,
                 "measure": measure,
-                "choice": one.choice,
-                "features": one.features,
-                "count": len(one.members),
-                "clamp": one.clamp,
-                "fraction": one.fraction,
-                "raw": float(one.raw.mean()),
-                "raw_weakest": float(one.raw[np.abs(one.raw).argmin()]),
-                "raw_strongest": float(one.raw[np.abs(one.raw).argmax()]),
-                "damage": one.damage,
-                "asked": len(unsteered.values),
-                "unsteered": float(np.mean(unsteered.values)),
+                "choice": choice,
+                "features": features,
+                "draws": len(draws),
+                "count": count,
+                "clamp": clamp,
+                "fraction": float(np.mean([one.fraction for one in draws])),
+                "raw": float(raw.mean()),
+                "raw_weakest": float(raw[np.abs(raw).argmin()]),
+                "raw_strongest": float(raw[np.abs(raw).argmax()]),
+                "damage": float(np.mean([one.damage for one in draws])),
             }
             if measure in floors:
-                some.append(row | {"value": Estimate(None, reason=floors[measure])})
+                rows.append(
+                    row
+                    | {"items": len(before), "unsteered": float(before.mean())}
+                    | {"value": Estimate(None, reason=floors[measure])}
+                )
                 continue
-            control = controls.get((one.choice, len(one.members), one.clamp))
-            beside = control[measure] if control and one.features == "chosen" else None
-            some.append(row | _compared(unsteered, one.outcomes[measure], beside))
-        tested = [row for row in some if "p" in row]
-        for row, p in zip(tested, holm([row["p"] for row in tested]), strict=True):
-            row["p_holm"] = p
-        rows += some
-    return rows
-
-
-def _compared(before: Outcome, after: Outcome, control: Outcome | None) -> Row:
-    """Compare one measure with the unsteered model's on the same questions."""
-    old, new = np.array(before.values), np.array(after.values)
-    groups = [str(i) for i in range(len(new))]
-    row: Row = {
-        "value": rate_estimate(new, groups) if after.binary else mean_estimate(new, groups),
-        "change": _difference(new, old, groups, after.binary),
-        "p": mcnemar(old, new) if after.binary else paired_t(new - old),
-    }
-    if before.answers is not None and after.answers is not None:
-        row["wrongly_changed"] = wrongly_changed(old, new, before.answers, after.answers)
-    if control is not None:
-        row["beyond_random"] = _difference(new, np.array(control.values), groups, after.binary)
-    return row
-
-
-def _difference(
-    one: NDArray[np.float64], other: NDArray[np.float64], groups: list[str], binary: bool
-) -> Estimate:
-    if binary:
-        return rate_difference(one[:, None], other[:, None], groups)
-    return mean_estimate(one - other, groups)
+            after = np.array([one.values for one in some]).T
+            if features == "random":
+                rows.append(row | compared(before, after, binary=unsteered.binary))
+                continue
+            beside = [
+                one.outcomes[measure].values
+                for one in alike.get((choice, "random", count, clamp), ())
+            ]
+            control = np.array(beside).T if beside else None
+            row |= compared(before, after[:, 0], control, binary=unsteered.binary)
+            if unsteered.answers is not None and some[0].answers is not None:
+                row["wrongly_changed"] = wrongly_changed(
+                    before, after[:, 0], unsteered.answers, some[0].answers
+                )
+            rows.append(row)
+    return corrected(rows)

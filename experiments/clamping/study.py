@@ -3,18 +3,21 @@
 Features are found by what their labels say and by how much more they fire on true answers than on
 false ones, on questions that nothing is reported of. They are set to fractions of the strongest
 activation that they are known to have, positive and negative, and once each way to what does the
-damage that all studies compare at. Beside every set stand random features that fire as often.
+damage that all studies compare at. Beside every set stand random features that fire as often: one
+draw at the fractions, several at equal damage. The model writes replies under the largest sets at
+equal damage alone: they take long.
 
 - `clamps`: every clamp by every measure; the change against the unsteered model on the same
-  questions, tested by McNemar's exact test or by a paired t, and corrected by Holm for all
-  clamps of a task and measure; of the answers that changed, how many were right and are wrong now.
+  questions, tested by McNemar's exact test or by a paired t, and corrected by Holm for all clamps
+  of chosen features; of the answers that changed, how many were right and are wrong now.
 - `verdicts`: how many small and large clamps, of either sign, help or harm after that correction.
-- `closeness`: whether features that are nearer to the task do more of either.
+- `closeness`: whether, at equal damage, features that are nearer to the task do more of either.
 - `features`: what was clamped.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +35,7 @@ from experiments.benchmark_questions import (
 from experiments.clamping.closeness import closeness
 from experiments.clamping.feature_sets import FeatureSet, feature_sets, likeness, truth_contrast
 from experiments.clamping.measured import Measured, rows_of
-from experiments.clamping.tasks import Outcomes, Reasoning, Task, Truthfulness, measured
+from experiments.clamping.tasks import Outcome, Outcomes, Task, reasoning, truthfulness
 from experiments.clamping.verdicts import verdicts
 from experiments.laboratory import Laboratory
 from experiments.record import Row, say
@@ -53,28 +56,34 @@ class Sizes:
         problems: of GSM8K that are drawn.
         counts: numbers of features.
         strengths: fractions of each feature's strongest activation.
+        draws: of random features at equal damage.
         truthful_phrases: that labels are searched for, for TruthfulQA.
         reasoning_phrases: the same for GSM8K.
         truthful_system: system prompt of TruthfulQA; an empty one leaves the template's own.
         reasoning_system: the same of GSM8K; it says in which form the answer is wanted.
+        truthful_replies: questions, of those reported, that are answered in writing, too.
+        reasoning_replies: the same of GSM8K.
         truthful_tokens: of a written reply, at most.
         reasoning_tokens: the same of GSM8K.
         descriptions: file of the features' descriptions, as `trimtab describe` writes it; an empty
             one stands for that in the SAE's folder.
     """
 
-    questions: int = 64
-    problems: int = 8
+    questions: int = 160
+    problems: int = 24
     counts: tuple[int, ...] = (1, 4, 16)
     strengths: tuple[float, ...] = (-1.0, -0.1, 0.1, 1.0)
+    draws: int = 3
     truthful_phrases: tuple[str, ...] = ("truth, facts and mistaken beliefs",)
     reasoning_phrases: tuple[str, ...] = ("mathematics, numbers and reasoning step by step",)
     truthful_system: str = ""
     reasoning_system: str = (
         "Work the problem out in short steps. End with #### and the number, like this: #### 12"
     )
-    truthful_tokens: int = 16
-    reasoning_tokens: int = 48
+    truthful_replies: int = 24
+    reasoning_replies: int = 12
+    truthful_tokens: int = 128
+    reasoning_tokens: int = 200
     descriptions: str = ""
 
 
@@ -95,42 +104,53 @@ def study(laboratory: Laboratory) -> dict[str, list[Row]]:
     problems = drawn(read_gsm8k(laboratory.file("gsm8k/test.jsonl")), sizes.problems, seed)
     say(f"features by {len(choosing)} questions")
     contrast = _contrast(laboratory, choosing)
-    any_clamp = FeatureClamp(laboratory.sae, {0: 0.0})
     model, point = laboratory.model, laboratory.sae.hook_point
-    truthful = Truthfulness(
-        model, any_clamp, reported, sizes.truthful_system or None, sizes.truthful_tokens
-    )
-    reasoning = Reasoning(
-        model, any_clamp, problems, sizes.reasoning_system or None, sizes.reasoning_tokens
+    tasks = (
+        truthfulness(
+            model,
+            point,
+            reported,
+            sizes.truthful_system or None,
+            phrases=sizes.truthful_phrases,
+            replies=sizes.truthful_replies,
+            tokens=sizes.truthful_tokens,
+        ),
+        reasoning(
+            model,
+            point,
+            problems,
+            sizes.reasoning_system or None,
+            phrases=sizes.reasoning_phrases,
+            replies=sizes.reasoning_replies,
+            tokens=sizes.reasoning_tokens,
+        ),
     )
     damage = Damage(model, point, max_texts=DAMAGE_TEXTS)
-    tasks: list[tuple[Task, Sequence[str]]] = [
-        (truthful, sizes.truthful_phrases),
-        (reasoning, sizes.reasoning_phrases),
-    ]
     tables: dict[str, list[Row]] = {
         "clamps": [],
         "verdicts": [],
         "closeness": [],
         "features": [],
     }
-    for task, phrases in tasks:
-        near = likeness(table, phrases)
-        sets = feature_sets(table, phrases, contrast, max(sizes.counts), seed)
-        tables["features"] += _features(task.name, sets, table, near, contrast)
-        base = _outcomes(laboratory, task, any_clamp, (), (0.0,))[0]
+    for task in tasks:
+        like = likeness(table, task.phrases)
+        near = {"likeness of the label": like}
+        if task is tasks[0]:  # the contrast is of its answers
+            near["contrast"] = contrast
+        sets = feature_sets(table, task.phrases, contrast, max(sizes.counts), sizes.draws, seed)
+        tables["features"] += _features(task.name, sets, table, like, contrast)
+        base = _outcomes(laboratory, task, None, written=True)
         found = [
             one
             for features in sets
             for count in sizes.counts
             for one in _measured(laboratory, task, damage, table, features, count)
         ]
-        rows = rows_of(task, base, found)
+        rows = rows_of(task.name, base, found, task.floors(base))
         tables["clamps"] += rows
         tables["verdicts"] += verdicts(rows)
-        tables["closeness"] += closeness(
-            task.name, base, found, {"likeness of the label": near, "contrast": contrast}, seed
-        )
+        alike = [one for one in found if "nats" in one.clamp]
+        tables["closeness"] += closeness(task.name, base, alike, near, seed)
     return tables
 
 
@@ -171,80 +191,81 @@ def _measured(
     count: int,
 ) -> Iterator[Measured]:
     """Yield what the first `count` features of a set do at every strength."""
+    sizes = laboratory.sizes
     members = features.members[:count]
+    what = f"{task.name}: {features.choice}, {features.features} {features.draw}, {count}"
     if len(members) < count:
         why = SelectionError(f"there are {len(features.members)} such features, not {count}")
-        laboratory.fail(f"{task.name}, {features.choice}, {features.features}", why)
+        laboratory.fail(what, why)
         return
-    say(f"{task.name}: {features.choice}, {features.features}, {count}")
+    say(what)
     most = table["max"].to_numpy()[list(members)].astype(np.float64)
-    clamp = FeatureClamp(laboratory.sae, dict(zip(members, most.tolist(), strict=True)))
-    strengths = {f"{strength:+g}": strength for strength in laboratory.sizes.strengths}
-    damages = {s: _damage(laboratory, damage, clamp, s) for s in laboratory.sizes.strengths}
-    budget = laboratory.config.budget
-    for way, sign in (("negative", -1), ("positive", 1)):
-        try:
-            at_budget, damages[at_budget] = _at_budget(laboratory, damage, clamp, sign)
-        except VectorError as error:
-            what = f"{task.name}, {features.choice}, {features.features}, {count}, {way}"
-            laboratory.fail(what, error)
-        else:
-            strengths[f"{way}, {budget:g} nats"] = at_budget
-    outcomes = _outcomes(laboratory, task, clamp, members, tuple(strengths.values()))
-    for (name, strength), found in zip(strengths.items(), outcomes, strict=True):
-        yield Measured(
+
+    def clamp(fraction: float) -> FeatureClamp:
+        values = dict(zip(members, (fraction * most).tolist(), strict=True))
+        return FeatureClamp(laboratory.sae, values)
+
+    def measured(name: str, fraction: float, written: bool) -> Measured:
+        clamped = clamp(fraction)
+        return Measured(
             features.choice,
             features.features,
             members,
             name,
-            strength,
-            strength * most,
-            damages[strength],
-            found,
+            fraction,
+            fraction * most,
+            _damage(laboratory, damage, clamped),
+            _outcomes(laboratory, task, clamped, written=written),
         )
+
+    if features.draw == 0:
+        for strength in sizes.strengths:
+            yield measured(f"{strength:+g}", strength, False)
+    for way, sign in (("negative", -1.0), ("positive", 1.0)):
+        try:
+            multiplier = _at_budget(laboratory, damage, clamp(sign))
+        except VectorError as error:
+            laboratory.fail(f"{what}, {way}", error)
+        else:
+            name = f"{way}, {laboratory.config.budget:g} nats"
+            yield measured(name, sign * multiplier, count == max(sizes.counts))
 
 
 def _outcomes(
-    laboratory: Laboratory,
-    task: Task,
-    clamp: FeatureClamp,
-    members: tuple[int, ...],
-    strengths: tuple[float, ...],
-) -> list[Outcomes]:
-    key = ("clamped", task.name, task.items, members, strengths)
-    kept = laboratory.journal.once(key, lambda: task([(clamp, s) for s in strengths]))
-    return measured(kept)
+    laboratory: Laboratory, task: Task, clamp: FeatureClamp | None, *, written: bool
+) -> Outcomes:
+    """Return the outcomes under a clamp, those of written replies among them if wanted."""
+    values = clamp and list(clamp.values.items())
+    found: Outcomes = {}
+    for part in (task.scored, task.written) if written else (task.scored,):
+        kept = laboratory.journal.once(("clamped", part.items, values), partial(part, clamp))
+        found |= {name: Outcome(*one) for name, one in kept.items()}
+    return found
 
 
-def _at_budget(
-    laboratory: Laboratory, damage: Damage, clamp: FeatureClamp, sign: int
-) -> tuple[float, float]:
-    """Return the signed fraction at which a clamp does the damage of the budget, and the damage.
+def _at_budget(laboratory: Laboratory, damage: Damage, clamp: FeatureClamp) -> float:
+    """Return the multiplier at which a clamp does the damage of the budget.
 
     Raises:
         VectorError: none does.
     """
-    signed = FeatureClamp(laboratory.sae, {f: sign * value for f, value in clamp.values.items()})
-    budget = laboratory.config.budget
 
-    def measure() -> list[float] | str:
+    def measure() -> float | str:
         try:
-            found = calibrate(signed, damage, budget, start=len(clamp.values) ** -0.5)
+            start = len(clamp.values) ** -0.5
+            return calibrate(clamp, damage, laboratory.config.budget, start=start).multiplier
         except VectorError as error:
             return str(error)
-        return [sign * found.multiplier, found.damage.mean]
 
-    kept = laboratory.journal.once(("at budget", list(signed.values.items())), measure)
+    kept = laboratory.journal.once(("at budget", list(clamp.values.items())), measure)
     if isinstance(kept, str):
         raise VectorError(kept)
-    fraction, reached = kept
-    return fraction, reached
+    return float(kept)
 
 
-def _damage(laboratory: Laboratory, damage: Damage, clamp: FeatureClamp, strength: float) -> float:
-    key = ("damage", list(clamp.values.items()), strength)
-    found = laboratory.journal.once(key, lambda: damage(clamp.edit(strength)).mean)
-    return float(found)
+def _damage(laboratory: Laboratory, damage: Damage, clamp: FeatureClamp) -> float:
+    key = ("damage", list(clamp.values.items()))
+    return float(laboratory.journal.once(key, lambda: damage(clamp.edit(1.0)).mean))
 
 
 def _features(
@@ -262,6 +283,7 @@ def _features(
                 "task": task,
                 "choice": one.choice,
                 "features": one.features,
+                "draw": one.draw,
                 "feature": feature,
                 "label": labels[feature],
                 "firing_rate": float(table["firing_rate"][feature]),

@@ -13,17 +13,20 @@ from experiments.tables import Shown, read_tables, save, spaced, titled
 STUDY = "experiments.clamping"
 TABLES = {
     "verdicts": Shown(
-        "Clamps that help and that harm, after Holm's correction for all clamps of a task and "
-        "measure; small: at most 0.1 of the strongest activation, large: at least all of it; "
-        "damage in nats per token",
+        "Clamps that help, more than those of random features do, and that harm, after Holm's "
+        "correction for all clamps of chosen features and the measure; where even the smallest p "
+        "that the questions allow would not be clear they cannot tell. Small: at most 0.1 of the "
+        "strongest activation, large: at least all of it; damage in nats per token",
         (
-            *("task", "measure", "clamps", "features", "tested", "better", "worse"),
-            *("best_change", "worst_change", "least_damage", "most_damage"),
+            *("task", "measure", "clamps", "tested", "better", "worse", "worse_than_random"),
+            *("best_change", "worst_change", "least_p_gain", "least_p_loss"),
+            *("least_damage", "most_damage"),
         ),
     ),
     "closeness": Shown(
-        "Closeness of features and task against the change, and against its size: Spearman's "
-        "correlation over sets of features, intervals over questions",
+        "Closeness of features and task against the change at equal damage, and against its size: "
+        "Spearman's correlation over sets of features, ranked among those of as many; intervals "
+        "over questions",
         ("task", "measure", "clamp", "closeness", "sets"),
         ("spearman", "spearman_of_size"),
     ),
@@ -33,8 +36,8 @@ TABLES = {
         "the unsteered model's, and of the answers that changed the share that were right and are "
         "wrong now; all other clamps are in the Parquet and in the figures",
         (
-            *("task", "measure", "choice", "features", "count", "clamp"),
-            *("fraction", "raw", "damage", "unsteered", "p_holm"),
+            *("task", "measure", "choice", "features", "draws", "count", "clamp"),
+            *("fraction", "raw", "damage", "items", "unsteered", "p_holm"),
         ),
         ("value", "change", "wrongly_changed", "beyond_random"),
     ),
@@ -60,14 +63,20 @@ def draw(out: Path) -> str:
         SelectionError: the folder holds no measurements.
     """
     tables = read_tables(out, TABLES, STUDY)
-    for (task,), rows in tables["clamps"].group_by("task", maintain_order=True):
-        save(_strengths(rows), out / f"{str(task).lower()}.svg")
-    tables["clamps"] = tables["clamps"].filter(
-        AT_BUDGET & (pl.col("count") == pl.col("count").max())
-    )
+    if tables["clamps"].height:
+        for (task,), rows in tables["clamps"].group_by("task", maintain_order=True):
+            save(_strengths(rows), out / f"{str(task).lower()}.svg")
+        tables["clamps"] = tables["clamps"].filter(
+            AT_BUDGET & (pl.col("count") == pl.col("count").max())
+        )
+        told = pl.col("better", "worse", "worse_than_random").cast(pl.String)
+        tables["verdicts"] = tables["verdicts"].with_columns(told.fill_null("cannot tell"))
+    tables["features"] = tables["features"].filter(draw=0)
     sets = ("task", "choice", "features")
     tables["features"] = tables["features"].group_by(*sets, maintain_order=True).head(FIRST)
-    return "\n".join(titled(shown, tables[name]) for name, shown in TABLES.items())
+    return "\n".join(
+        titled(shown, tables[name]) for name, shown in TABLES.items() if tables[name].height
+    )
 
 
 def _strengths(rows: pl.DataFrame) -> Figure:
@@ -103,8 +112,8 @@ def _strengths(rows: pl.DataFrame) -> Figure:
 
 
 def _panel(axis: Axes, rows: pl.DataFrame, names: list[str], counts: list[int]) -> None:
-    if "value_reason" in rows.columns and rows["value"].null_count() == rows.height:
-        why = textwrap.fill(rows["value_reason"][0] or "", 30)
+    if rows["value"].null_count() == rows.height:
+        why = textwrap.fill(rows["value_reason"][0] if rows.height else "not measured", 30)
         axis.set_yticks([])
         axis.text(0.5, 0.5, why, transform=axis.transAxes, ha="center", va="center", fontsize=7)
         return

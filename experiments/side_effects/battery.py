@@ -7,11 +7,10 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.benchmark_questions import TwoChoices, content_hash
+from experiments.benchmark_questions import TwoChoices, content_hash, user
 from experiments.completions import Completions
 from trimtab.model.hook_points import HookPoint
 from trimtab.model.language_model import LanguageModel
-from trimtab.pairs import Message
 from trimtab.steering.apply import Edit
 from trimtab.steering.positions import Positions
 
@@ -55,7 +54,7 @@ class Battery:
     @cached_property
     def _choices(self) -> Completions:
         asked = [
-            (_user(q.question), [q.correct, q.incorrect, q.correct_text, q.incorrect_text])
+            (user(q.question), [q.correct, q.incorrect, q.correct_text, q.incorrect_text])
             for q in self.questions
         ]
         return Completions(self.model, asked, self.hook_point, positions=self.positions)
@@ -65,7 +64,7 @@ class Battery:
         asked = []
         for text in self.texts:
             words = text.split(" ")
-            asked.append((_user(" ".join(words[:LEAD])), [" " + " ".join(words[LEAD:])]))
+            asked.append((user(" ".join(words[:LEAD])), [" " + " ".join(words[LEAD:])]))
         return Completions(self.model, asked, self.hook_point, positions=self.positions, chat=False)
 
     def __call__(self, change: Edit | None) -> Scores:
@@ -80,10 +79,6 @@ class Battery:
             "spelled-out margin": _list(spelled),
             PROSE: _list(-self._prose([change])[0] / self._prose.lengths),
         }
-
-
-def _user(text: str) -> list[Message]:
-    return [{"role": "user", "content": text}]
 
 
 def _list(values: NDArray[np.float64] | NDArray[np.bool_]) -> list[float]:

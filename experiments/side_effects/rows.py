@@ -4,19 +4,11 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import ttest_ind
 
-from experiments.paired import holm, mcnemar, paired_t
 from experiments.record import Row
-from experiments.side_effects.battery import ACCURACIES, Scores
-from trimtab.selector.intervals import (
-    MIN_GROUPS,
-    Estimate,
-    mean_estimate,
-    rate_difference,
-    rate_estimate,
-    resampled_means,
-    tails,
-)
+from experiments.side_effects.battery import Scores
+from trimtab.selector.intervals import MIN_GROUPS, Estimate, resampled_means, tails
 
 Floats = NDArray[np.float64]
 
@@ -26,58 +18,45 @@ def stacked(draws: Sequence[Scores], measure: str) -> Floats:
     return np.stack([np.array(one[measure]) for one in draws], axis=1)
 
 
-def compared(measure: str, base: Floats, found: Floats, control: Floats | None) -> Row:
-    """Compare a measure with the unsteered model's, and with random draws, on the same items.
+def apart(changes: Floats, own: NDArray[np.bool_], control: Floats | None) -> Row:
+    """Compare the changes on a topic's items with those on the rest.
 
     Args:
-        measure: its name.
-        base: `(n,)`.
-        found: `(n, draws)`; only one draw has a p value.
-        control: `(n, draws)`; None where `found` is the control.
+        changes: `(n,)`, which is tested by Welch's t; or `(n, draws)` of a random control.
+        own: which of the n are the topic's.
+        control: changes by random draws, `(n, draws)`; None where `changes` are the control's.
     """
-    groups = [str(i) for i in range(len(base))]
-    estimate = rate_estimate if measure in ACCURACIES else mean_estimate
+    columns = changes.reshape(len(own), -1)
     row: Row = {
-        "measure": measure,
-        "items": len(base),
-        "unsteered": float(base.mean()),
-        "value": estimate(found, groups),
-        "change": _difference(measure, found, base[:, None], groups),
+        "items": len(own),
+        "change": difference_of_two(columns[own], columns[~own]),
     }
-    if found.shape[1] == 1:
-        one = found[:, 0]
-        row["p"] = mcnemar(base, one) if measure in ACCURACIES else paired_t(one - base)
+    if changes.ndim == 1:
+        alike = np.ptp(changes[own]) == np.ptp(changes[~own]) == 0
+        test = ttest_ind(changes[own], changes[~own], equal_var=False)
+        row["p"] = 1.0 if alike else float(test.pvalue)
     if control is not None:
-        row["beyond_random"] = _difference(measure, found, control, groups)
+        beyond = columns - control
+        row["beyond_random"] = difference_of_two(beyond[own], beyond[~own])
     return row
 
 
-def corrected(rows: Sequence[Row]) -> list[Row]:
-    """Return the rows with Holm's correction of p for all of the same measure."""
-    for measure in dict.fromkeys(row["measure"] for row in rows):
-        tested = [row for row in rows if row["measure"] == measure and "p" in row]
-        for row, p in zip(tested, holm([row["p"] for row in tested]), strict=True):
-            row["p_holm"] = p
-    return list(rows)
-
-
 def difference_of_two(one: Floats, other: Floats) -> Estimate:
-    """Estimate the mean of `one` `(n,)` less that of `other` `(m,)`, of other items."""
-    fewest = min(len(one), len(other))
+    """Estimate the mean of `one` `(n, draws)` less that of `other` `(m, draws)`, of other items.
+
+    The interval is over the items of both, and over draws where there are several.
+    """
+    fewest, draws = min(len(one), len(other)), one.shape[1]
     value = float(one.mean() - other.mean())
     if fewest < MIN_GROUPS:
         return Estimate(value, reason=f"an interval needs {MIN_GROUPS} items or more of each")
-    draws = [
-        resampled_means(values[:, None], [str(i) for i in range(len(values))], seed)[:, 0]
+    if np.ptp(one.mean(1)) == np.ptp(other.mean(1)) == 0:
+        return Estimate(value, reason="no item differs from the others")
+    of_one, of_other = (
+        resampled_means(values, [str(i) for i in range(len(values))], seed)
         for seed, values in enumerate((one, other))
-    ]
-    low, high = np.quantile(draws[0] - draws[1], tails(fewest))
+    )
+    rng = np.random.default_rng(2)
+    often = rng.multinomial(draws, np.full(draws, 1 / draws), size=len(of_one)) / draws
+    low, high = np.quantile(((of_one - of_other) * often).sum(1), tails(fewest))
     return Estimate(value, float(low), float(high))
-
-
-def _difference(measure: str, one: Floats, other: Floats, groups: list[str]) -> Estimate:
-    if measure in ACCURACIES:
-        return rate_difference(one, other, groups)
-    if one.shape[1] == 1:  # draws of the control are resampled, too
-        return mean_estimate(one - other, groups)
-    return mean_estimate(one - other.mean(1, keepdims=True), groups)

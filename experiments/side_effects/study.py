@@ -5,11 +5,11 @@
    beside them random directions. Vectors that were exported elsewhere can be listed in the sizes.
 2. Topics: the features that fire more on a topic's questions than on others, found on one half of
    the questions, set to zero or below wherever they fire, while the question is read, too. What
-   that does to the topic's other half and to the rest of it, beside random features that fire as
-   often.
+   that does to the topic's other half and to the rest, and to the one less the other, beside random
+   features that write about as much into the residual.
 
 Changes are tested on the same questions (McNemar's exact test, a paired t), corrected by
-Holm for all of a measure.
+Holm for all of a measure but the random ones.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +20,6 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from experiments.analogies.transfer import strongest_features
 from experiments.benchmark_questions import (
     TwoChoices,
     content_hash,
@@ -28,12 +27,13 @@ from experiments.benchmark_questions import (
     halves,
     read_two_choices,
 )
-from experiments.controls import as_frequent, random_directions
+from experiments.controls import random_directions, stand_ins
 from experiments.feature_activity import activity
 from experiments.laboratory import Laboratory
+from experiments.paired import compared, corrected
 from experiments.record import Row, say
-from experiments.side_effects.battery import PROSE, Battery, Scores
-from experiments.side_effects.rows import compared, corrected, difference_of_two, stacked
+from experiments.side_effects.battery import ACCURACIES, PROSE, Battery, Scores
+from experiments.side_effects.rows import apart, stacked
 from experiments.side_effects.topics import topic_features, topic_of, where_it_fires
 from experiments.subject import Subject
 from trimtab.errors import SelectionError, TrimtabError, VectorError
@@ -57,7 +57,7 @@ class Sizes:
         questions: of MMLU, that vectors are measured on.
         texts: neutral ones, beyond those of the damage budget.
         features: of a behaviour's small vector.
-        draws: of a random direction.
+        draws: of a random direction, and of random features.
         vectors: folders or files of exported vectors.
         topics: that are clamped away, of `experiments.side_effects.topics`.
         topic_questions: of each topic and of the rest; one half chooses, the other is reported.
@@ -65,13 +65,13 @@ class Sizes:
         values: that they are set to, times their strongest activation on the choosing questions.
     """
 
-    questions: int = 120
+    questions: int = 160
     texts: int = 40
     features: int = 20
     draws: int = 3
     vectors: tuple[str, ...] = ()
     topics: tuple[str, ...] = ("biology and medicine", "mathematics", "history")
-    topic_questions: int = 60
+    topic_questions: int = 120
     topic_features: int = 20
     values: tuple[float, ...] = (0.0, -1.0)
 
@@ -144,7 +144,7 @@ def _vectors(laboratory: Laboratory, questions: Sequence[TwoChoices]) -> Iterato
     own = at(laboratory.sae.hook_point, "prompt_end")
     say("random directions")
     name: Row = {"of": "", "vector": "random direction", "sign": ""}
-    yield from _rows(name, own, control(own), None)
+    yield from _rows(name, own, None, control(own))
     for subject in laboratory.subjects():
         vectors = {"dense": subject.dense, "few features": _few(subject, sizes.features)}
         for kind, direction in vectors.items():
@@ -181,21 +181,22 @@ def _signed(
         except VectorError as error:
             laboratory.fail(f"{of}, {sign} {kind}", error)
         else:
-            yield from _rows({"of": of, "vector": kind, "sign": sign}, place, [found], control)
+            yield from _rows({"of": of, "vector": kind, "sign": sign}, place, found, control)
 
 
-def _rows(
-    name: Row, place: _Place, found: list[Scores], control: list[Scores] | None
-) -> Iterator[Row]:
+def _rows(name: Row, place: _Place, found: Scores | None, control: list[Scores]) -> Iterator[Row]:
+    """Yield a row a measure of what was found, or of the random directions where that is None."""
     for measure, base in place.scores(None).items():
-        beside = None if control is None else stacked(control, measure)
-        yield name | compared(measure, np.array(base), stacked(found, measure), beside)
+        random = stacked(control, measure)
+        after, beside = (random, None) if found is None else (np.array(found[measure]), random)
+        row = compared(np.array(base), after, beside, binary=measure in ACCURACIES)
+        yield name | {"measure": measure} | row
 
 
 def _few(subject: Subject, count: int) -> Tensor:
     """Return the vector of the strongest features, matched to the dense one."""
     samples = tuple(range(subject.parts.n_samples))
-    choice = Choice(samples, strongest_features(subject, count))
+    choice = Choice(samples, subject.strongest_features(count))
     return compose(subject.parts, matched(subject.parts, choice, subject.dense))
 
 
@@ -217,42 +218,48 @@ def _topic(laboratory: Laboratory, topic: str, questions: Sequence[TwoChoices]) 
         )
     choosing, reported = zip(*(halves(some, most, seed) for some in (of_topic, rest)), strict=True)
     sets = _chosen(laboratory, topic, choosing)
-    if not sets["chosen"]:
+    if not sets[0]:
         raise SelectionError("no feature fires more on its questions than on others")
     yield from _without(laboratory, topic, sets, reported)
 
 
 def _chosen(
     laboratory: Laboratory, topic: str, choosing: Sequence[list[TwoChoices]]
-) -> dict[str, dict[int, float]]:
-    """Return the topic's features and random ones, each with its strongest activation.
+) -> list[dict[int, float]]:
+    """Return the topic's features, and draws of random ones; each with its strongest activation.
 
-    Features that fire on attention sinks are left out: what is done to a sink is done to all text.
+    Random ones are alike in the mean length of what they write on the same texts. Features that
+    fire on attention sinks are left out: what is done to a sink is done to all text.
     """
     sizes, model, sae = laboratory.sizes, laboratory.model, laboratory.sae
     asked = [one for part in choosing for one in part]
 
-    def measure() -> dict[str, list[tuple[int, float]]]:
+    def measure() -> list[list[tuple[int, float]]]:
         found = activity(model, sae, [render(model, (), one.question, chat=False) for one in asked])
-        silent = ~found.at_sinks
-        rates = np.where(silent.numpy(), found.rates, 0.0)
+        means = found.means * ~found.at_sinks
         of_topic = [i < len(choosing[0]) for i in range(len(asked))]
-        chosen = topic_features(found.means * silent, of_topic, sizes.topic_features)
-        rng = np.random.default_rng(laboratory.config.seed)
-        sets = {"chosen": chosen, "random": as_frequent(rates, chosen, 1, rng)[0]}
-        return {
-            name: [(feature, float(found.strongest[feature])) for feature in features]
-            for name, features in sets.items()
-        }
+        chosen = topic_features(means, of_topic, sizes.topic_features)
+        written = (means.mean(0) * sae.W_dec.norm(dim=1).float().cpu()).numpy()
+        random = stand_ins(
+            np.log(np.maximum(written, 1e-12)),
+            chosen,
+            sizes.draws,
+            np.random.default_rng(laboratory.config.seed),
+            usable=written > 0,
+        )
+        return [
+            [(feature, float(found.strongest[feature])) for feature in features]
+            for features in (chosen, *random)
+        ]
 
-    kept = laboratory.journal.once(("topic features", topic, content_hash(asked)), measure)
-    return {name: {int(f): float(x) for f, x in features} for name, features in kept.items()}
+    key = ("topic features", topic, content_hash(asked))
+    return [{int(f): float(x) for f, x in one} for one in laboratory.journal.once(key, measure)]
 
 
 def _without(
     laboratory: Laboratory,
     topic: str,
-    sets: Mapping[str, Mapping[int, float]],
+    sets: Sequence[Mapping[int, float]],
     reported: Sequence[list[TwoChoices]],
 ) -> Iterator[Row]:
     """Yield what a topic's features do to it and to the rest, set to each value where they fire."""
@@ -260,6 +267,7 @@ def _without(
     asked = [one for part in reported for one in part]
     texts = neutral_texts()[DAMAGE_TEXTS:][: sizes.texts]
     battery = Battery(laboratory.model, asked, texts, sae.hook_point, "all")
+    meter = Damage(laboratory.model, sae.hook_point, max_texts=DAMAGE_TEXTS)
 
     def scores(values: Mapping[int, float] | None) -> Scores:
         change = None if values is None else where_it_fires(sae, values)
@@ -268,34 +276,39 @@ def _without(
         found: Scores = laboratory.journal.once(key, lambda: battery(change))
         return found
 
+    def damage(values: Mapping[int, float]) -> float:
+        key = ("damage", list(values.items()))
+        change = where_it_fires(sae, values)
+        return float(laboratory.journal.once(key, lambda: meter(change).mean))
+
     base = scores(None)
     own = np.arange(len(asked)) < len(reported[0])
     for value in sizes.values:
-        found = {}
-        for features, strongest in sets.items():
-            say(f"{topic}: {features} features at {value:g}")
-            found[features] = scores({f: value * x for f, x in strongest.items()})
-        for features, after in found.items():
+        say(f"{topic}: features at {value:g}")
+        values = [{f: value * x for f, x in strongest.items()} for strongest in sets]
+        after = [scores(one) for one in values]
+        damages = [damage(one) for one in values]
+        for features, some in (("chosen", slice(0, 1)), ("random", slice(1, None))):
             name: Row = {
                 "topic": topic,
                 "features": features,
-                "count": len(sets[features]),
+                "count": len(sets[0]),
                 "clamped_to": value,
+                "damage": float(np.mean(damages[some])),
             }
-            control = found["random"] if features == "chosen" else None
             for measure, before in base.items():
-                old, new = np.array(before), np.array(after[measure])
-                other = None if control is None else np.array(control[measure])[:, None]
+                old, found = np.array(before), stacked(after, measure)
+                random = found[:, 1:]
+                new, control = (found[:, 0], random) if features == "chosen" else (random, None)
                 parts = {"all": np.ones(len(old), bool)}
                 if measure != PROSE:
                     parts = {"the topic": own, "the rest": ~own}
                 for asked_of, part in parts.items():
-                    beside = None if other is None else other[part]
-                    row = compared(measure, old[part], new[part][:, None], beside)
-                    yield name | {"asked": asked_of} | row
+                    beside = None if control is None else control[part]
+                    row = compared(old[part], new[part], beside, binary=measure in ACCURACIES)
+                    yield name | {"asked": asked_of, "measure": measure} | row
                 if measure != PROSE:
-                    yield name | {
-                        "asked": "the topic less the rest",
-                        "measure": measure,
-                        "change": difference_of_two((new - old)[own], (new - old)[~own]),
-                    }
+                    changes = (new.T - old).T
+                    beside = None if control is None else control - old[:, None]
+                    row = apart(changes, own, beside)
+                    yield name | {"asked": "the topic less the rest", "measure": measure} | row

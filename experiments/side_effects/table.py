@@ -19,9 +19,10 @@ TABLES = {
     ),
     "topics": Shown(
         "A topic's features set to a multiple of their strongest activation wherever they fire, on "
-        "the topic's held-out questions and on the rest, beside random features that fire as often",
+        "the topic's held-out questions and on the rest, beside random features that write as "
+        "much; damage on neutral text, nats per token",
         (
-            *("topic", "features", "count", "clamped_to", "asked", "measure", "items"),
+            *("topic", "features", "count", "clamped_to", "damage", "asked", "measure", "items"),
             *("unsteered", "p_holm"),
         ),
         ("value", "change", "beyond_random"),

@@ -117,6 +117,15 @@ def test_a_question_that_comes_again_counts_once() -> None:
     assert sorted(drawn(again, 9, 0), key=lambda p: p.number) == problems(3)
 
 
+def test_of_questions_on_one_passage_one_is_drawn() -> None:
+    passage = "This question refers to the following information.\n" + "To all men. " * 12
+    same = [Problem(f"{passage}\nWhich {i}?", "", float(i)) for i in range(5)]
+    for most in (4, 9):
+        found = [p for half in halves([*problems(6), *same], most, 0) for p in half]
+        assert sum(p.question.startswith(passage) for p in found) <= 1
+        assert len(found) == min(most, 7)
+
+
 def test_what_is_asked_and_how_has_a_name_of_its_own() -> None:
     assert content_hash(problems(3)) == content_hash(problems(3))
     assert len({content_hash(problems(3)), content_hash([*problems(3), "a system prompt"])}) == 2

@@ -7,7 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from experiments.feature_activity import activity
-from experiments.paired import holm, mcnemar, paired_t, wrongly_changed
+from experiments.paired import (
+    attainable,
+    compared,
+    corrected,
+    holm,
+    mcnemar,
+    paired_t,
+    wrongly_changed,
+)
 from trimtab.model.hooks import residuals
 from trimtab.model.language_model import LanguageModel
 from trimtab.model.render import render
@@ -31,6 +39,35 @@ def test_mcnemar_is_the_binomial_of_the_discordant() -> None:
     before, after = np.array([1.0] * 6 + [0] + [1] * 9), np.array([0.0] * 6 + [1] + [1] * 9)
     assert mcnemar(before, after) == pytest.approx(2 * (1 + 7) / 2**7)
     assert mcnemar(before, before) == 1.0
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=30))
+def test_no_gain_and_no_loss_has_a_smaller_p_than_is_attainable(right: list[bool]) -> None:
+    before = np.array(right, dtype=float)
+    gain, loss = attainable(before)
+    assert mcnemar(before, np.ones(len(before))) == pytest.approx(gain)
+    assert mcnemar(before, np.zeros(len(before))) == pytest.approx(loss)
+
+
+def test_random_draws_have_an_interval_and_are_in_no_family_of_tests() -> None:
+    before = np.zeros(10)
+    one = compared(before, np.ones(10), np.zeros((10, 3)), binary=False)
+    assert one["p"] < 0.01
+    assert one["beyond_random"].value == 1.0
+    random = compared(before, np.ones((10, 3)), binary=False)
+    assert "p" not in random
+    rows = corrected([{"measure": "m"} | row for row in (one, random, one)])
+    assert rows[0]["p_holm"] == pytest.approx(2 * one["p"])
+    assert [row.get("tests") for row in rows] == [2, None, 2]
+
+
+def test_draws_that_differ_widen_what_is_beyond_random() -> None:
+    rng = np.random.default_rng(0)
+    before, after = np.zeros(40), rng.normal(1, 0.1, 40)
+    control = rng.normal(0, 0.1, (40, 3))
+    alike = compared(before, after, control, binary=False)["beyond_random"]
+    unlike = compared(before, after, control + np.array([-1, 0, 1]), binary=False)["beyond_random"]
+    assert unlike.high - unlike.low > 3 * (alike.high - alike.low)
 
 
 @given(st.integers(2, 12), st.floats(0.1, 9))

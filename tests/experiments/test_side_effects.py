@@ -15,7 +15,7 @@ import torch
 from experiments.benchmark_questions import TwoChoices
 from experiments.laboratory import Laboratory
 from experiments.side_effects.battery import PROSE, Battery
-from experiments.side_effects.rows import compared, difference_of_two
+from experiments.side_effects.rows import apart, difference_of_two
 from experiments.side_effects.study import SIZES, study
 from experiments.side_effects.table import draw
 from experiments.side_effects.topics import TOPICS, topic_features, topic_of, where_it_fires
@@ -85,6 +85,11 @@ def test_the_study_measures_draws_and_measures_nothing_twice(
     assert set(vectors.filter(pl.col("of") != "")["sign"]) == {"+", "−"}
     assert vectors.filter(pl.col("of") != "")["beyond_random"].null_count() == 0
     assert all(f"| {topic} | chosen" in page for topic in ("mathematics", "history"))
+    topics = pl.read_parquet(side_effects.out / "topics.parquet")
+    less = topics.filter(asked="the topic less the rest")
+    assert less.filter(features="chosen")["beyond_random"].null_count() == 0
+    assert topics.filter(features="random")["p"].is_null().all()
+    assert (topics["damage"] >= 0).all()
     assert {Path(name).name for name in side_effects.failed} == {"late.safetensors", "nowhere"}
 
     def never(*_: object, **__: object) -> None:
@@ -103,7 +108,10 @@ def test_a_topic_that_the_file_lacks_is_noted_with_those_that_it_has(
     side_effects: Laboratory,
 ) -> None:
     few = replace(side_effects, sizes=replace(side_effects.sizes, topics=("law",), vectors=()))
-    assert study(few)["topics"] == []
+    tables = study(few)
+    assert tables["topics"] == []
+    few.write(tables)
+    assert "unsteered" in draw(few.out)
     assert "mathematics" in few.failed["law"]
 
 
@@ -159,16 +167,31 @@ def test_a_subject_has_one_topic() -> None:
 
 def test_a_difference_on_other_questions_has_the_interval_of_both() -> None:
     rng = np.random.default_rng(0)
-    found = difference_of_two(rng.normal(1, 1, 200), rng.normal(0, 1, 100))
+    one, other = rng.normal(1, 1, (200, 1)), rng.normal(0, 1, (100, 1))
+    found = difference_of_two(one, other)
     assert found.low is not None and found.high is not None and found.value is not None
     assert found.low < 1.0 < found.high
     assert found.high - found.low == pytest.approx(2 * 1.96 * (1 / 200 + 1 / 100) ** 0.5, rel=0.2)
-    assert difference_of_two(np.ones(3), np.zeros(50)).low is None
+    assert difference_of_two(np.ones((3, 1)), np.zeros((50, 1))).low is None
+    unlike = difference_of_two(one + np.array([0, 1.0, 2.0]), other + np.zeros(3))
+    assert unlike.low is not None and unlike.high is not None
+    assert unlike.high - unlike.low > 2 * (found.high - found.low), "draws differ, too"
 
 
-def test_several_draws_have_an_interval_and_no_test() -> None:
-    base = np.zeros(10)
-    one = compared("letter margin", base, np.ones((10, 1)), np.zeros((10, 3)))
-    assert one["p"] < 0.01
-    assert one["beyond_random"].value == 1.0
-    assert "p" not in compared("letter margin", base, np.ones((10, 3)), None)
+def test_where_no_answer_changes_nothing_is_certain() -> None:
+    own = np.arange(40) < 20
+    row = apart(np.zeros(40), own, np.zeros((40, 3)))
+    assert row["p"] == 1.0
+    for name in ("change", "beyond_random"):
+        assert (row[name].value, row[name].low) == (0.0, None)
+
+
+def test_a_topic_that_alone_suffers_is_told_from_the_rest() -> None:
+    own = np.arange(60) < 30
+    changes = np.random.default_rng(0).normal(-1.0 * own, 0.5)
+    row = apart(changes, own, np.zeros((60, 3)))
+    assert row["p"] < 1e-6
+    assert row["beyond_random"].high < 0
+    control = apart(np.stack([changes] * 3, axis=1), own, None)
+    assert "p" not in control
+    assert "beyond_random" not in control
