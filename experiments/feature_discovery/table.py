@@ -19,7 +19,7 @@ TABLES = {
     ),
     "ablations": Shown(
         "The unsteered model's held-out margin when the first features of the positive side are "
-        "set to zero, beside random ones of the same sign that are as strong together; nats per token",
+        "set to zero, beside random ones of the same sign, together as strong; nats per token",
         ("behavior", "way", "features", "random_features"),
         ("change", "as_strong", "beyond"),
     ),

@@ -106,7 +106,8 @@ def steerings(subject: Subject, laboratory: Laboratory) -> dict[str, list[Steeri
     """
     sizes, seed, sae = laboratory.sizes, laboratory.config.seed, laboratory.sae
     bench, parts = subject.bench, subject.parts
-    assert parts.features is not None and parts.decoder is not None
+    assert parts.features is not None
+    assert parts.decoder is not None
     random = random_directions(laboratory.model.d_model, sizes.draws, seed)
     more = parts.features.mean(0).clamp(min=0)  # on the positive side
     lengths = (more * parts.decoder.norm(dim=1)).numpy()
@@ -227,9 +228,7 @@ def _moved(read: HeldOut, seen: Seen) -> Iterator[Row]:
         yield row
 
 
-def _apart(
-    subject: Subject, read: HeldOut, seen: Seen, laboratory: Laboratory
-) -> Iterator[Row]:
+def _apart(subject: Subject, read: HeldOut, seen: Seen, laboratory: Laboratory) -> Iterator[Row]:
     """Yield how far each state's mapper graph is from the unsteered one.
 
     By chance: the two states of a completion are swapped in half of the groups.

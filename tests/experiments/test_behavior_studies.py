@@ -130,7 +130,7 @@ def test_other_samples_are_refused_in_a_line(
     here = laboratory("analogies", sizes("analogies"))
     here.subject("doubt")
     fewer = replace(here, config=replace(here.config, samples=20))
-    with pytest.raises(SelectionError, match="samples: '[0-9a-f]+' then") as refused:
+    with pytest.raises(SelectionError, match=r"samples: '[0-9a-f]+' then") as refused:
         fewer.subject("doubt", here.store, here.sae)
     assert len(str(refused.value)) < 400
 

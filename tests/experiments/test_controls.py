@@ -45,7 +45,7 @@ def test_where_others_run_out_there_are_fewer() -> None:
 def test_the_strongest_are_stood_in_for_by_as_many_others_as_are_as_strong(
     seed: int, count: int
 ) -> None:
-    lengths = np.concatenate([np.linspace(9.0, 4.0, 6), np.full(100, 0.7), np.zeros(20)])
+    lengths = np.concatenate([np.linspace(9.0, 4.0, 6), np.full(100, 0.75), np.zeros(20)])
     chosen = list(range(count))
     for drawn in as_strong(lengths, chosen, 2, np.random.default_rng(seed)):
         assert len(set(drawn)) == len(drawn) > count or count == 1

@@ -64,6 +64,8 @@ def test_a_study_measures_draws_and_measures_nothing_twice(
     assert "clear of its control" in (first.out / "steering.svg").read_text()
     for name in ("pca", "tsne", "mapper"):  # too few shuffles for anything else
         assert "not beyond chance, p = 0.20" in (first.out / f"{name}.svg").read_text()
+    first.write(tables | {"edges": []})  # as of a graph in pieces
+    assert draw(first.out) == page
 
     def never(*_: object, **__: object) -> None:
         raise AssertionError("measured again")
