@@ -56,7 +56,7 @@ def _measured(
     name: str, measure: Measure, sizes: Any, out: Path, file: Path, data: Path | None
 ) -> None:
     config = read_config(file)
-    model = load_model(config.model, dtype="float32", device=config.device)
+    model = load_model(config.model, dtype=config.dtype, device=config.device)
     sae = load_sae(config.sae, model)
     if sae is None:
         raise SelectionError(f"{file}: the studies of behaviours need an SAE")

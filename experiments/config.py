@@ -41,6 +41,7 @@ class Config:
         model: a name or folder that `load_model` takes.
         sae: a name, release and id, or folder that `load_sae` takes.
         saes: of other layers.
+        dtype: of the model.
         device: of both.
         seed: of splits, draws and controls.
         samples: at most so many of a behaviour.
@@ -54,6 +55,7 @@ class Config:
     model: str = "default"
     sae: str = "default"
     saes: tuple[str, ...] = ()
+    dtype: str = "float32"
     device: str = "auto"
     seed: int = 0
     samples: int = 160

@@ -2,6 +2,7 @@ import json
 import shutil
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from transformers import PhiConfig, PreTrainedTokenizerBase
 
 from trimtab.errors import ModelError
 from trimtab.model import dtype as dtype_module
+from trimtab.model import language_model
 from trimtab.model.default import INSTALL
 from trimtab.model.dtype import choose_dtype
 from trimtab.model.language_model import LanguageModel, load_model
@@ -148,6 +150,15 @@ def test_a_device_map_places_the_model(folder: Path) -> None:
     assert load(folder, device="auto", device_map={"": "cpu"}).device == torch.device("cpu")
     with pytest.raises(ModelError, match="not both"):
         load(folder, device_map="auto")
+
+
+def test_a_model_can_be_spread_over_what_there_is(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spread = Mock(wraps=language_model._load)
+    monkeypatch.setattr(language_model, "_load", spread)
+    assert load(folder, device="balanced").fingerprint() == load(folder).fingerprint()
+    assert [call.args[-1] for call in spread.call_args_list] == ["balanced", None]
 
 
 def test_a_model_that_a_device_map_could_not_fit_is_refused(

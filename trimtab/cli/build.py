@@ -55,9 +55,6 @@ def build(
     system: Annotated[str | None, typer.Option(help="System prompt.")] = None,
     dtype: DtypeOption = "auto",
     device: DeviceOption = "auto",
-    device_map: Annotated[
-        str | None, typer.Option(help="For a model larger than one GPU: auto, balanced.")
-    ] = None,
     values: Annotated[
         str, typer.Option(help="Activations as float32, bfloat16 or auto: as the model computes.")
     ] = "auto",
@@ -87,8 +84,10 @@ def build(
         raise typer.BadParameter("more than one needs --sae none", param_hint="--hook-point")
     if points and len(saes) > 1:
         raise typer.BadParameter("is every SAE's own; leave it out", param_hint="--hook-point")
-    if device_map is not None and engine in ("processes", "ray"):
-        raise typer.BadParameter(f"does not go with --engine {engine}", param_hint="--device-map")
+    if device == "balanced" and engine in ("processes", "ray"):
+        raise typer.BadParameter(
+            f"balanced does not go with --engine {engine}", param_hint="--device"
+        )
     samples = read_pairs(pairs, format=format_, behavior=behavior, columns=_columns(column or []))
     from trimtab.model.language_model import load_model
     from trimtab.model.sae import load_sae
@@ -97,9 +96,9 @@ def build(
     from trimtab.store.building.targets import read_by, store_names
 
     share = parse_rank(rank) if rank else launched_rank() if engine == "rank" else None
-    if share is not None and device == "auto" and device_map is None:
+    if share is not None and device == "auto":
         device = own_device()
-    loaded = load_model(model, dtype=dtype, device=device, device_map=device_map)
+    loaded = load_model(model, dtype=dtype, device=device)
     reads = [
         read_by(loaded, load_sae(spec, loaded), point)
         for spec in saes

@@ -24,7 +24,9 @@ SaeOption = Annotated[
     ),
 ]
 DtypeOption = Annotated[str, typer.Option(help="float32, bfloat16, float16 or auto.")]
-DeviceOption = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ... or auto.")]
+DeviceOption = Annotated[
+    str, typer.Option(help="cpu, cuda, cuda:1, ...; balanced: over all GPUs; or auto.")
+]
 SeedOption = Annotated[int, typer.Option(help="Of splits, random controls and search.")]
 TrialsOption = Annotated[int, typer.Option(min=0, help="Trials of the Optuna search.")]
 PanelOption = Annotated[

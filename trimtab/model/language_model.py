@@ -118,10 +118,10 @@ def load_model(
         dtype: "float32", "bfloat16", "float16", or "auto": bfloat16 where the device runs it
             faster, by a short measurement on a CPU. Compare effects in float32; bfloat16 is for
             capture and generation.
-        device: "cpu", "cuda", "cuda:1", and so on, or "auto": CUDA if there is one.
+        device: "cpu", "cuda", "cuda:1", and so on; "auto": CUDA if there is one; or "balanced":
+            over all GPUs, for a model larger than one.
         revision: branch, tag or commit on the hub.
-        device_map: for a model larger than one GPU, as in transformers ("auto", "balanced" or a
-            dict); excludes `device`.
+        device_map: which layers go where, as in transformers; excludes `device`.
 
     Raises:
         ModelError: the model cannot be found, downloaded or read, is of another architecture, or
@@ -129,6 +129,8 @@ def load_model(
     """
     if device_map is not None and device != "auto":
         raise ModelError(f"give a device ({device}) or a device_map, not both")
+    if device == "balanced":
+        device, device_map = "auto", "balanced"
     target = choose_device(device)
     torch_dtype = choose_dtype(dtype, target)
     if name in (None, "default", DEFAULT_MODEL):
@@ -152,7 +154,7 @@ def load_model(
 
     if any(parameter.is_meta for parameter in module.parameters()):
         raise ModelError(
-            f"model {name} does not fit: device_map put layers on the disk or in CPU memory, where "
+            f"model {name} does not fit: layers were put on the disk or in CPU memory, where "
             "trimtab cannot use them; take more or larger GPUs, or dtype bfloat16"
         )
     if device_map is None:
