@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,10 @@ def test_every_command_has_help_with_an_example_to_copy(command: str) -> None:
 def test_without_a_command_the_help_is_shown() -> None:
     assert "select" in fine("--help")
     assert "select" in invoke().output
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    assert CliRunner().invoke(app, ["--version"]).output == f"{version('trimtab')}\n"
 
 
 def test_info_on_a_store_says_what_it_holds_and_how_good_it_is(workplace: Path) -> None:

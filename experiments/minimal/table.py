@@ -46,16 +46,17 @@ def draw(out: Path) -> str:
         "What was kept, and what stands for what the model writes": [
             _kept(name, card, facts[name], _chosen(out / name)) for name, card in cards.items()
         ],
-        "Behaviour rate of replies to held-out questions, at equal damage; intervals over "
-        "questions and draws": _beside(cards, "behavior_rate"),
+        "Behaviour rate of replies to held-out questions, at equal damage, prompting aside, which "
+        "has none; intervals over questions and draws": _beside(cards, "behavior_rate"),
         "The minimal vector's rate less a control's, over the same questions; of the random "
         "controls, how many draws reach its rate": _beyond(cards),
-        "Effect on the margin of held-out pairs, nats per token, at equal damage": _beside(
-            cards, "effect"
-        ),
+        "Effect on the margin of held-out pairs, nats per token, at equal damage, prompting "
+        "aside": _beside(cards, "effect"),
         f"Largest effect on the target of a method's choices of at most {FEW_SAMPLES:.0%} of the "
-        f"samples and {FEW_FEATURES} features, as a share of the dense vector's; on the pairs and "
-        "replies that chose, so no proof": _methods(cards, out),
+        f"samples and {FEW_FEATURES} features, as a share of the dense vector's where that has a "
+        "clear held-out effect; on the pairs and replies that chose, so no proof": _methods(
+            cards, out
+        ),
         "Share of held-out pairs whose margin falls as the multiplier grows": [
             {"behaviour": name}
             | {
@@ -66,7 +67,8 @@ def draw(out: Path) -> str:
         ],
     }
     if attributed:
-        tables["LDS of sample attribution, scored / held-out pairs"] = _lds(attributed)
+        tables["LDS of sample attribution on the pairs that it scored"] = _lds(attributed, "scored")
+        tables["LDS of sample attribution on held-out pairs"] = _lds(attributed, "held_out")
         tables["Flipped pairs found among as many suspects"] = _recall(attributed)
         tables[
             "Pairs that go the wrong way under the vector, training pairs dropped or re-weighted"
@@ -109,13 +111,15 @@ def _methods(cards: dict[str, Card], out: Path) -> list[dict[str, str]]:
     for name, card in cards.items():
         table = pl.read_parquet(out / name / "vector" / "pareto.parquet")
         curves = pl.read_parquet(out / name / "vector" / "curves.parquet")
+        if card["controls"]["dense_mean_difference"]["effect"]["low"] <= 0:
+            continue
         dense = float(curves.filter(of="samples")["effect"].first())  # type: ignore[arg-type]
         few = max(1, int(FEW_SAMPLES * card["samples"]["of"]))
         small = table.filter(pl.col("samples") <= few, pl.col("features") <= FEW_FEATURES)
         best = small.group_by("method", maintain_order=True).agg(pl.col("effect").max())
         for method, effect in best.iter_rows():
             cells = rows.setdefault(method, {"method": method})
-            cells[name] = number(effect / dense) if dense > 0 else ""
+            cells[name] = number(effect / dense)
     return list(rows.values())
 
 
@@ -151,19 +155,19 @@ def _beyond(cards: dict[str, Card]) -> list[dict[str, str]]:
     return rows
 
 
-def _lds(folders: dict[str, Path]) -> list[dict[str, str]]:
-    """Return a row an estimator, the ceilings last."""
+def _lds(folders: dict[str, Path], where: str) -> list[dict[str, str]]:
+    """Return a row an estimator; last how well half of the pairs stand for the other half."""
     rows: dict[str, dict[str, str]] = {}
     for name, folder in folders.items():
         table = pl.read_parquet(folder / "lds.parquet")
         for row in table.filter(unit="samples", subsets="halves").iter_rows(named=True):
-            cells = rows.setdefault(row["estimator"], {"estimator": spaced(row["estimator"])})
-            cells[name] = " / ".join(number(row.get(f"lds_{w}")) for w in ("scored", "held_out"))
-            ceilings = (number(row[f"ceiling_{where}"]) for where in ("scored", "held_out"))
-            last = rows.setdefault("ceiling", {"estimator": "ceiling: split-half reliability"})
-            last[name] = " / ".join(ceilings)
-    ceiling = rows.pop("ceiling")
-    return [*rows.values(), ceiling]
+            if found := interval(row, f"lds_{where}"):
+                cells = rows.setdefault(row["estimator"], {"estimator": spaced(row["estimator"])})
+                cells[name] = found
+            halves = rows.setdefault("halves", {"estimator": "reliability of the pairs, by halves"})
+            halves[name] = interval(row, f"ceiling_{where}")
+    halves = rows.pop("halves")
+    return [*rows.values(), halves]
 
 
 def _recall(folders: dict[str, Path]) -> list[dict[str, str]]:

@@ -41,7 +41,7 @@ def build(
     sae: Annotated[
         list[str] | None,
         typer.Option(
-            help="release/id of sae_lens, a folder, or `none`; the packaged default without. "
+            help="release/id of sae_lens, a folder, or `none`; by default the packaged one. "
             "With several, STORE/<hook point> is each one's store."
         ),
     ] = None,
@@ -65,7 +65,7 @@ def build(
         ),
     ] = "local",
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Of processes or ray; one per GPU without.")
+        int | None, typer.Option(min=1, help="Processes or Ray actors; by default one per GPU.")
     ] = None,
     rank: Annotated[
         str | None, typer.Option(help="i/n: run every n-th task, as the i-th of n processes.")

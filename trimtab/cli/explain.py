@@ -11,7 +11,13 @@ from rich.table import Table
 from rich.text import Text
 
 from trimtab.cli.group import example
-from trimtab.cli.options import BudgetOption, DeviceOption, JsonOption, ModelOption, SaeOption
+from trimtab.cli.options import (
+    BudgetOption,
+    DeviceOption,
+    JsonOption,
+    StatedModelOption,
+    StatedSaeOption,
+)
 from trimtab.cli.printing import print_json
 from trimtab.selector.exported.folder import CARD
 
@@ -44,7 +50,9 @@ def explain(
     ] = None,
     questions: Annotated[
         Path | None,
-        typer.Option(help="Open questions for the behaviour rate; prompts of held-out pairs else."),
+        typer.Option(
+            help="Open questions for the behaviour rate; by default prompts of held-out pairs."
+        ),
     ] = None,
     hook_point: Annotated[
         str | None,
@@ -55,14 +63,17 @@ def explain(
     ] = None,
     positions: Annotated[
         str | None,
-        typer.Option(help="all, prompt_end or generated; what the file says, or prompt_end, else."),
+        typer.Option(
+            help="all, prompt_end or generated; by default what the file says, or prompt_end."
+        ),
     ] = None,
     raw: Annotated[bool, typer.Option("--raw", help="No chat template for --pairs.")] = False,
-    model: ModelOption = None,
-    sae: SaeOption = None,
+    model: StatedModelOption = None,
+    sae: StatedSaeOption = None,
     budget: BudgetOption = 0.1,
     seed: Annotated[
-        int | None, typer.Option(help="Of splits and random controls; an exported vector's own.")
+        int | None,
+        typer.Option(help="Of splits and random controls; by default an exported vector's own."),
     ] = None,
     device: DeviceOption = "auto",
     out: Annotated[

@@ -31,12 +31,12 @@ def describe(
     ],
     model: ModelOption = None,
     out: Annotated[
-        Path | None, typer.Option(help="File to write; without, in the SAE's folder.")
+        Path | None, typer.Option(help="File to write; by default in the SAE's folder.")
     ] = None,
     tokens: Annotated[int, typer.Option(min=1000, help="Read at most so many.")] = 1_000_000,
     quote: Annotated[
         list[str] | None,
-        typer.Option(help="Source whose text may be quoted; may be repeated. All may, without."),
+        typer.Option(help="Only quote this source's text; may be repeated. By default any is."),
     ] = None,
     dtype: DtypeOption = "auto",
     device: DeviceOption = "auto",
@@ -79,7 +79,9 @@ def feature(
     numbers: Annotated[list[int], typer.Argument(min=0, help="Which features.")],
     of: Annotated[
         Path | None,
-        typer.Option(help="An SAE's folder, a store or an exported vector; the packaged SAE else."),
+        typer.Option(
+            help="An SAE's folder, a store or an exported vector; by default the packaged SAE."
+        ),
     ] = None,
     json_: JsonOption = False,
 ) -> None:

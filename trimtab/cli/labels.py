@@ -34,13 +34,13 @@ def import_(
     source: Annotated[
         str | None,
         typer.Option(
-            help="Whose labels to take: MODEL/SOURCE of Neuronpedia, or delphi's module. Without, "
-            "those of another model or layer are refused."
+            help="Whose labels to take: MODEL/SOURCE of Neuronpedia, or delphi's module. By "
+            "default those of another model or layer are refused."
         ),
     ] = None,
     kind: Annotated[
         str | None,
-        typer.Option("--type", help="Of Neuronpedia's explanations; the newest of any, without."),
+        typer.Option("--type", help="Of Neuronpedia's explanations; by default the newest of any."),
     ] = None,
     json_: JsonOption = False,
 ) -> None:
@@ -94,11 +94,13 @@ def search(
     phrase: Annotated[str, typer.Argument(help="What is looked for.")],
     of: Annotated[
         Path | None,
-        typer.Option(help="An SAE's folder, a store or an exported vector; the packaged SAE else."),
+        typer.Option(
+            help="An SAE's folder, a store or an exported vector; by default the packaged SAE."
+        ),
     ] = None,
     most: Annotated[int, typer.Option(min=1, help="Show at most so many.")] = 10,
     embed_model: Annotated[
-        str | None, typer.Option(help="Model that embeds labels; without, words are compared.")
+        str | None, typer.Option(help="Model that embeds labels; by default words are compared.")
     ] = None,
     embed_url: Annotated[
         str | None, typer.Option(help="Its OpenAI-compatible endpoint, often ending in /v1.")
@@ -140,7 +142,8 @@ def ask(
         str, typer.Option(help="Its OpenAI-compatible endpoint, often ending in /v1.")
     ],
     feature: Annotated[
-        list[int] | None, typer.Option(help="One of those to name; all that fire, without.")
+        list[int] | None,
+        typer.Option(help="A feature to name; may be repeated. By default all that fire."),
     ] = None,
 ) -> None:
     """Let a language model name features by the contexts that they are strongest in.

@@ -15,19 +15,29 @@ def _above_zero(value: float) -> float:
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 ModelOption = Annotated[
     str | None,
-    typer.Option("--model", help="Hub name, folder or .gguf file; the embedded default without."),
+    typer.Option("--model", help="Hub name, folder or .gguf file; by default the embedded one."),
 ]
-SaeOption = Annotated[
+StatedModelOption = Annotated[
     str | None,
     typer.Option(
-        "--sae", help="release/id of sae_lens, a folder, or `none`; the packaged default without."
+        "--model",
+        help="Hub name, folder or .gguf file; by default what the store or vector was made with, "
+        "else the embedded one.",
+    ),
+]
+StatedSaeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--sae",
+        help="release/id of sae_lens, a folder, or `none`; by default what the store or vector "
+        "was made with, else the packaged one.",
     ),
 ]
 DtypeOption = Annotated[str, typer.Option(help="float32, bfloat16, float16 or auto.")]
 DeviceOption = Annotated[
     str, typer.Option(help="cpu, cuda, cuda:1, ...; balanced: over all GPUs; or auto.")
 ]
-SeedOption = Annotated[int, typer.Option(help="Of splits, random controls and search.")]
+SeedOption = Annotated[int, typer.Option(help="Of splits and random choices.")]
 TrialsOption = Annotated[int, typer.Option(min=0, help="Trials of the Optuna search.")]
 PanelOption = Annotated[
     int, typer.Option(min=4, help="Unlike vectors whose replies the target is calibrated on.")

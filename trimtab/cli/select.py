@@ -29,7 +29,7 @@ NAMES = [name.replace("_", "-") for name in TARGETS]
 
 @app.command(
     epilog=example(
-        "trimtab select runs/demo/store --behavior refusal --out runs/vector",
+        "trimtab select runs/demo/store --behavior formality --out runs/vector",
         "trimtab select runs/caa --behavior refusal --out runs/refusal "
         "--questions test_dataset_open_ended.json",
         "trimtab select runs/caa --behavior refusal --out runs/judged --judge-model qwen3 "
@@ -43,7 +43,9 @@ def select(
     behavior: Annotated[str, typer.Option(help="Which of the store's behaviours.")],
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder to write; it must not exist yet. With --suggest, a file."),
+        typer.Option(
+            help="Folder to write; needed, and must not exist yet. With --suggest, a file."
+        ),
     ] = None,
     suggest: Annotated[
         Path | None,
@@ -53,7 +55,9 @@ def select(
     ] = None,
     questions: Annotated[
         Path | None,
-        typer.Option(help="Open questions for the behaviour rate; prompts of held-out pairs else."),
+        typer.Option(
+            help="Open questions for the behaviour rate; by default prompts of held-out pairs."
+        ),
     ] = None,
     budget: BudgetOption = 0.1,
     tolerance: Annotated[
@@ -65,7 +69,7 @@ def select(
     ] = None,
     judge_model: Annotated[
         str | None,
-        typer.Option(help="Language model that judges replies; a text classifier does else."),
+        typer.Option(help="Language model that judges replies; by default a text classifier."),
     ] = None,
     judge_url: Annotated[
         str | None,

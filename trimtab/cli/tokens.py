@@ -9,7 +9,13 @@ import typer
 from rich.console import Console
 
 from trimtab.cli.group import example
-from trimtab.cli.options import DeviceOption, DtypeOption, JsonOption, ModelOption, SaeOption
+from trimtab.cli.options import (
+    DeviceOption,
+    DtypeOption,
+    JsonOption,
+    StatedModelOption,
+    StatedSaeOption,
+)
 from trimtab.cli.printing import print_json
 from trimtab.errors import ModelError
 
@@ -45,8 +51,8 @@ def tokens(
     chat: Annotated[
         bool, typer.Option("--chat", help="As a user's message, by the chat template.")
     ] = False,
-    model: ModelOption = None,
-    sae: SaeOption = None,
+    model: StatedModelOption = None,
+    sae: StatedSaeOption = None,
     dtype: DtypeOption = "auto",
     device: DeviceOption = "auto",
     json_: JsonOption = False,

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from trimtab.cli.group import example
-from trimtab.cli.options import DeviceOption, DtypeOption, JsonOption, ModelOption
+from trimtab.cli.options import DeviceOption, DtypeOption, JsonOption, StatedModelOption
 from trimtab.cli.printing import print_json
 from trimtab.errors import VectorError
 
@@ -24,7 +24,7 @@ def steer(
         typer.Option(help="Times the calibrated strength: 0 is unsteered, -1 the opposite."),
     ] = 1.0,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Length of the reply.")] = 64,
-    model: ModelOption = None,
+    model: StatedModelOption = None,
     dtype: DtypeOption = "auto",
     device: DeviceOption = "auto",
     json_: JsonOption = False,
@@ -60,7 +60,7 @@ def steer(
         typer.echo(f"{name}:\n{shown}\n")
 
 
-@app.command(epilog=example("trimtab export runs/demo/vector --format gguf --out refusal.gguf"))
+@app.command(epilog=example("trimtab export runs/demo/vector --format gguf --out formality.gguf"))
 def export(
     vector: Annotated[Path, typer.Argument(help="An exported vector's folder.")],
     out: Annotated[Path, typer.Option(help="File to write; it must not exist yet.")],
