@@ -109,8 +109,8 @@ def _memory(result: list[Result]) -> str:
     head = ["tokens", "non-zeros", "before the build, MB", "peak, MB"]
     return f"""## Host memory of a build
 
-A tiny random model with {result[0]["nnz"] / result[0]["tokens"]:.0f} non-zeros a token, and ten
-times the text; each in a process of its own. Libraries and model are there before the build.
+A tiny random model with {result[0]["nnz"] / result[0]["tokens"]:.0f} non-zeros a token, and
+{result[-1]["tokens"] / result[0]["tokens"]:.0f} times the text; each in a process of its own. Libraries and model are there before the build.
 
 {_rows(head, rows)}
 """
