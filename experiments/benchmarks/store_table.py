@@ -107,10 +107,12 @@ def _memory(result: list[Result]) -> str:
         for row in result
     ]
     head = ["tokens", "non-zeros", "before the build, MB", "peak, MB"]
+    times = result[-1]["tokens"] / result[0]["tokens"]
     return f"""## Host memory of a build
 
 A tiny random model with {result[0]["nnz"] / result[0]["tokens"]:.0f} non-zeros a token, and
-{result[-1]["tokens"] / result[0]["tokens"]:.0f} times the text; each in a process of its own. Libraries and model are there before the build.
+{times:.0f} times the text; each in a process of its own. Libraries
+and model are there before the build.
 
 {_rows(head, rows)}
 """

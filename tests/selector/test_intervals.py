@@ -135,6 +135,18 @@ def test_the_interval_of_a_random_control_covers_the_spread_of_its_draws() -> No
     assert found.low < 0.5 < 1.5 < found.high
 
 
+@pytest.mark.parametrize("k", [3, 5, 20])
+@pytest.mark.parametrize("of_draws", [0.0, 0.3, 2.0])
+def test_a_control_of_few_draws_is_covered_as_often_as_it_says(k: int, of_draws: float) -> None:
+    rng = np.random.default_rng(0)
+    held = []
+    for _ in range(200):
+        drawn = of_draws * rng.normal(size=k) + rng.normal(size=(30, 1)) + rng.normal(size=(30, k))
+        found = mean_estimate(drawn, singles(30))
+        held.append(found.low <= 0 <= found.high)  # type: ignore[operator]
+    assert np.mean(held) > 0.9  # draws that are only resampled: 0.7 for 3
+
+
 def test_a_ratio_of_shares_is_finite_though_a_resample_may_hold_none_of_the_whole() -> None:
     whole = np.array([1.0] * 4 + [0.0] * 4)
     found = ratio_estimate(whole * [1, 1, 0, 1, 1, 1, 1, 1], whole, singles(8), what="it")

@@ -88,3 +88,12 @@ def test_another_runs_journal_is_refused_with_what_differs(tmp_path: Path) -> No
     assert "poolings" not in str(caught.value)
     with pytest.raises(SelectionError, match="trials: None then, 3 now"):
         Journal(tmp_path / "j", {**SETTINGS, "trials": 3})
+
+
+def test_what_other_libraries_measured_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Journal(tmp_path / "j", SETTINGS)
+    monkeypatch.setattr("trimtab.selector.journal.version", lambda name: f"{name} of tomorrow")
+    with pytest.raises(SelectionError, match=r"transformers: '.*' then, '.* of tomorrow' now"):
+        Journal(tmp_path / "j", SETTINGS)

@@ -76,6 +76,16 @@ def test_questions_that_are_prompts_of_other_splits_are_left_out(
     assert [q[-1]["content"] for q in found.questions] == [kept, "Something new?"]
 
 
+def test_a_question_is_the_same_with_its_choices_and_in_other_letters(
+    paired: Store, tiny_sae: SAE
+) -> None:
+    seen = gathered(paired, tiny_sae).select[0].prompt
+    with_choices = f"{seen}\n\nChoices:\n(A) Yes\n(B) No"
+    found = gathered(paired, tiny_sae, [with_choices, "Is it new?", "is it  NEW"])
+    assert found.questions_seen == (with_choices,)
+    assert [q[-1]["content"] for q in found.questions] == ["Is it new?"]
+
+
 def test_a_draw_of_unpaired_texts_takes_the_sides_in_turn(
     unpaired: Store, tiny_sae: SAE, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import GenerationConfig
 
-from trimtab.errors import VectorError
+from trimtab.errors import ModelError, VectorError
 from trimtab.model.hook_points import HookPoint
 from trimtab.model.language_model import LanguageModel
 from trimtab.model.render import render_prompt
@@ -176,6 +176,17 @@ def test_the_system_prompt_and_the_raw_form_reach_the_model(tiny_model: Language
     ]
     assert replies[0] != replies[1]
     assert replies[0] != replies[2]
+
+
+def test_a_prompt_that_leaves_no_room_for_the_reply_is_refused_with_its_text(
+    tiny_model: LanguageModel,
+) -> None:
+    assert tiny_model.context is not None
+    one = ask("What is the answer?")
+    room = tiny_model.context - len(render_prompt(tiny_model, one))
+    assert len(read_prompts(tiny_model, [one], room=room)) == 1
+    with pytest.raises(ModelError, match=r"leaves no room .*'What is the answer\?'"):
+        read_prompts(tiny_model, [ask("Agree?"), one], room=room + 1)
 
 
 def test_the_default_model_answers_under_a_vector_as_plain_generation_does(

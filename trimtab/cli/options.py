@@ -42,7 +42,7 @@ TrialsOption = Annotated[int, typer.Option(min=0, help="Trials of the Optuna sea
 PanelOption = Annotated[
     int, typer.Option(min=4, help="Unlike vectors whose replies the target is calibrated on.")
 ]
-DrawsOption = Annotated[int, typer.Option(min=1, help="Draws of every random control.")]
+DrawsOption = Annotated[int, typer.Option(min=3, help="Draws of every random control.")]
 BudgetOption = Annotated[
     float,
     typer.Option(

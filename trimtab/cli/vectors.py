@@ -47,7 +47,7 @@ def steer(
     direction, calibrated = load_vector(vector)
     direction.check(loaded)
     asked = [({"role": "user", "content": prompt},)]
-    prompts = read_prompts(loaded, asked, chat=chat, system=system)
+    prompts = read_prompts(loaded, asked, chat=chat, system=system, room=max_new_tokens)
     replies = {
         name: generate(prompts, direction, strength, max_new_tokens=max_new_tokens)[0]
         for name, strength in (("unsteered", 0.0), ("steered", multiplier * calibrated))

@@ -6,8 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from trimtab.pairs.choices import without_choices
-from trimtab.pairs.groups import duplicates
+from trimtab.pairs.groups import duplicates, prompt_key
 from trimtab.pairs.sample import Sample, Side, choice_letter, normalise_prompt
 
 RUN = 6
@@ -56,7 +55,7 @@ def describe(samples: Sequence[Sample]) -> Quality:
         side: {_first_word(text) for s in samples for present, text in s.sides if present == side}
         for side in ("positive", "negative")
     }
-    prompts = [normalise_prompt(without_choices(sample.prompt)) for sample in samples]
+    prompts = [prompt_key(sample.prompt) for sample in samples]
     return Quality(
         pairs=len(pairs),
         unpaired_positive=sum(s.negative is None for s in samples),

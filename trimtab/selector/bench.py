@@ -10,11 +10,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from trimtab.model.language_model import LanguageModel
-from trimtab.pairs import Message
+from trimtab.model.render import render_prompt
+from trimtab.pairs import Message, Sample
+from trimtab.selector.prompting import with_examples
 from trimtab.selector.scales import Scales, digest
 from trimtab.steering.damage import Damage, Divergence
 from trimtab.steering.fluency import Fluency, repetition, reply_nats
-from trimtab.steering.generation import Prompts, generate, generate_each, read_prompts
+from trimtab.steering.generation import (
+    Prompts,
+    generate,
+    generate_each,
+    leaves_room,
+    read_prompts,
+)
 from trimtab.steering.judges.classifier import BehaviorClassifier, TextJudge
 from trimtab.steering.judges.judge import Judge
 from trimtab.steering.margin import Margin
@@ -120,9 +128,24 @@ class Bench(Scales):
         key = _key(conversations)
         if key not in self._read:
             self._read[key] = read_prompts(
-                self.model, conversations, chat=self.chat, system=self.system
+                self.model,
+                conversations,
+                chat=self.chat,
+                system=self.system,
+                room=self.max_new_tokens,
             )
         return self._read[key]
+
+    def prompted(
+        self, conversations: Conversations, examples: Sequence[Sample]
+    ) -> list[tuple[Message, ...]]:
+        """Return conversations with answered examples before them, where these leave room."""
+        found = []
+        for bare in conversations:
+            longer = with_examples(bare, examples)
+            ids = render_prompt(self.model, longer, chat=self.chat, system=self.system)
+            found.append(longer if leaves_room(self.model, ids, self.max_new_tokens) else bare)
+        return found
 
     def fluency(self, conversations: Conversations, replies: Sequence[str]) -> Fluency:
         """Return how fluent the unsteered model finds replies, and how much they repeat."""
@@ -135,11 +158,6 @@ class Bench(Scales):
 
         kept = self.journal.once(("nats", _key(conversations), list(replies)), measure)
         return Fluency(np.array(kept, dtype=np.float64), repetition(replies))
-
-    @property
-    def residual_norm(self) -> float:
-        """Median length of the residual at the hook point on the damage texts."""
-        return self.damage.residual_norm
 
 
 def _key(conversations: Conversations) -> str:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -49,16 +49,12 @@ def resampled_means(
     return means
 
 
-def _over_draws(means: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
-    """Average `(RESAMPLES, k)` over the k draws of a random control, themselves resampled."""
-    k = means.shape[1]
-    weights = np.random.default_rng(seed + 1).multinomial(k, np.full(k, 1 / k), size=len(means))
-    averaged: NDArray[np.float64] = (means * weights).sum(1) / k
-    return averaged
-
-
 def mean_estimate(values: NDArray[np.float64], groups: Sequence[str], *, seed: int = 0) -> Estimate:
-    """Estimate a mean over samples, resampling whole groups, and draws where there are several.
+    """Estimate a mean over samples, resampling whole groups.
+
+    Where there are several draws, their own variance is added, which few of them know badly: the
+    interval is Student's, with the degrees of freedom of such a sum (Satterthwaite 1946,
+    https://doi.org/10.2307/3002019).
 
     Args:
         values: `(n,)`, or `(n, k)` for k draws of a random control.
@@ -69,9 +65,19 @@ def mean_estimate(values: NDArray[np.float64], groups: Sequence[str], *, seed: i
         value = float(values.mean()) if len(values) else None
         return Estimate(value, reason=f"an interval needs {MIN_GROUPS} groups or more")
     columns = values[:, None] if values.ndim == 1 else values
-    means = _over_draws(resampled_means(columns, groups, seed), seed)
-    low, high = np.quantile(means, tails(len(set(groups))))
-    return Estimate(float(values.mean()), float(low), float(high))
+    value, n_groups, k = float(values.mean()), len(set(groups)), columns.shape[1]
+    means = resampled_means(columns, groups, seed)
+    if k == 1:
+        low, high = np.quantile(means, tails(n_groups))
+        return Estimate(value, float(low), float(high))
+    of_groups = float(means.mean(1).var()) * n_groups / (n_groups - 1)
+    of_draws = float(columns.mean(0).var(ddof=1)) / k
+    variance = of_groups + of_draws
+    if variance == 0:
+        return Estimate(value, value, value)
+    freedom = variance**2 / (of_groups**2 / (n_groups - 1) + of_draws**2 / (k - 1))
+    reach = float(student.ppf(0.975, freedom)) * math.sqrt(variance)
+    return Estimate(value, value - reach, value + reach)
 
 
 def tails(n_groups: int) -> tuple[float, float]:
@@ -111,7 +117,7 @@ def rate_estimate(shown: NDArray[np.float64], groups: Sequence[str]) -> Estimate
         return share_estimate(counted if columns.max() else 0, counted)
     if not n or (alone and columns.shape[1] == 1):
         return share_estimate(int(columns.sum()), n)
-    return mean_estimate(columns, groups)
+    return _within(mean_estimate(columns, groups), 0.0, 1.0)
 
 
 def rate_difference(
@@ -130,7 +136,7 @@ def rate_difference(
     """
     difference = one - other
     if not difference.size or np.ptp(difference.mean(1)) > 0:
-        return mean_estimate(difference, groups)
+        return _within(mean_estimate(difference, groups), -1.0, 1.0)
     p, q = (
         share_estimate(round(len(set(groups)) * float(shown.mean())), len(set(groups)))
         for shown in (one, other)
@@ -139,7 +145,14 @@ def rate_difference(
     down = math.hypot(p.value - p.low, q.high - q.value)  # type: ignore[operator]
     up = math.hypot(p.high - p.value, q.value - q.low)  # type: ignore[operator]
     value = float(difference.mean())
-    return Estimate(value, max(value - down, -1.0), min(value + up, 1.0))
+    return _within(Estimate(value, value - down, value + up), -1.0, 1.0)
+
+
+def _within(found: Estimate, least: float, most: float) -> Estimate:
+    """Cut an interval off where no value can lie."""
+    if found.low is None or found.high is None:
+        return found
+    return replace(found, low=max(found.low, least), high=min(found.high, most))
 
 
 def ratio_estimate(

@@ -14,12 +14,15 @@ from typing import Any
 
 from trimtab.errors import SelectionError
 
+MEASURES = ("trimtab", "torch", "transformers")
+
 
 class Journal:
     """An append-only JSONL file of results by key.
 
-    The first line holds the settings of the run, and trimtab's version: another one may measure
-    something else under the same key. A line that a kill cut short is dropped.
+    The first line holds the settings of the run, and the versions of trimtab and of what runs the
+    model: others may measure something else under the same key. A line that a kill cut short is
+    dropped.
 
     Raises:
         SelectionError: the file belongs to a run with other settings.
@@ -29,7 +32,7 @@ class Journal:
         self.path = path
         self._writing = Lock()  # several replies are judged at once
         self._results: dict[str, Any] = {}
-        settings = json.loads(json.dumps(settings | {"trimtab": version("trimtab")}))
+        settings = json.loads(json.dumps(settings | {name: version(name) for name in MEASURES}))
         lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
         if lines:
             self._check(json.loads(lines[0]), settings)

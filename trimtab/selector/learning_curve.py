@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
 from trimtab.errors import VectorError
-from trimtab.selector.intervals import MIN_GROUPS, Estimate, mean_estimate
+from trimtab.selector.intervals import MIN_GROUPS, Estimate, mean_estimate, tails
 
 DRAWS = 4  # of each size but the whole: 29 subsets of 80 samples
 SHARE = 0.95  # of the asymptote, and of the effect of all samples
@@ -188,7 +188,7 @@ def _fitted(
         a, h = fit(sizes, effects)
         full = _needed(h, SHARE, total) if a > 0 else total
         found.append((a, full, min(_needed(h, SHARE), most) if a > 0 else most))
-    low, high = np.quantile(np.array(found), [0.025, 0.975], axis=0)
+    low, high = np.quantile(np.array(found), tails(len(names)), axis=0)
     beyond = _needed(noise, SHARE)
     return LearningCurve(
         points,

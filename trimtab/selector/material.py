@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from trimtab.errors import SelectionError
-from trimtab.pairs import Message, Sample, Splits, normalise_prompt, split
-from trimtab.pairs.groups import group_key
+from trimtab.pairs import Message, Sample, Splits, split
+from trimtab.pairs.groups import group_key, prompt_key
 from trimtab.selector.parts import Parts
 from trimtab.store import Store
 
@@ -148,9 +148,10 @@ def _questions(
     if questions is None:
         unseen = [sample for sample in report if group_key(sample) not in seen]
         return distinct(sample.messages for sample in unseen), ()
-    known = tuple(q for q in questions if normalise_prompt(q) in seen)
-    new = [q for q in questions if normalise_prompt(q) not in seen]
-    return distinct(({"role": "user", "content": question},) for question in new), known
+    keys = {question: prompt_key(question) for question in questions}
+    known = tuple(q for q in questions if keys[q] in seen)
+    new = {keys[q]: q for q in reversed(questions) if keys[q] not in seen}
+    return tuple(({"role": "user", "content": q},) for q in reversed(new.values())), known
 
 
 def distinct(conversations: Iterable[Conversation]) -> tuple[Conversation, ...]:

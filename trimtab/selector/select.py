@@ -43,6 +43,7 @@ from trimtab.selector.proof.evaluate import (
 )
 from trimtab.selector.target import Ground, Target, choose_target
 from trimtab.steering.damage import Damage
+from trimtab.steering.generation import render_with_room
 from trimtab.steering.judges.classifier import train_classifier
 from trimtab.steering.judges.judge import cannot_judge
 from trimtab.steering.judges.llm import JudgeEndpoint, llm_judge
@@ -147,6 +148,7 @@ def select(
 
     Raises:
         SelectionError, PairsError: there are too few samples, or `work` belongs to another run.
+        ModelError: a prompt or question leaves no room for a reply.
         VectorError: the dense vector cannot be brought to the damage budget.
         EndpointError: the judge that was asked for cannot be reached or refuses.
     """
@@ -164,6 +166,10 @@ def select(
     parts = material.pools[pooling]
     say("preparing the bench", 0, 1)
     bench = _bench(store, model, behavior, material, work, questions, settings)
+    for asked in (material.prompts, material.questions):  # told now rather than hours later
+        render_with_room(
+            model, asked, settings.max_new_tokens, chat=bench.chat, system=bench.system
+        )
     if not bench.judge.reliable:
         say(cannot_judge(bench.judge), 0, 0)
     dense = compose(parts, Choice(tuple(range(parts.n_samples))))
@@ -203,6 +209,7 @@ def select(
         dense,
         target.effect(dense),
         material.prompts,
+        material.tune,
         material.select,
         tolerance=settings.tolerance,
     )
@@ -238,7 +245,7 @@ def select(
         material,
         pooling,
         chosen,
-        dense if chosen.method == "decomposition" else target.gradient,
+        target.gradient if chosen.towards is None else chosen.towards,
         draws=settings.draws,
         seed=settings.seed,
         say=say,

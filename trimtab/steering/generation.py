@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import GenerationConfig
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
-from trimtab.errors import VectorError
+from trimtab.errors import ModelError, VectorError
 from trimtab.model.batch import pad
 from trimtab.model.language_model import LanguageModel
 from trimtab.model.render import render_prompt
@@ -90,6 +90,7 @@ def read_prompts(
     *,
     chat: bool = True,
     system: str | None = None,
+    room: int = 1,
 ) -> Prompts:
     """Render conversations and run all but the last token of each.
 
@@ -98,8 +99,12 @@ def read_prompts(
         conversations: messages up to the reply that is wanted.
         chat: render through the chat template.
         system: system prompt, None for the template's own.
+        room: tokens that the model's context must leave for the reply.
+
+    Raises:
+        ModelError: a conversation leaves less.
     """
-    prompts = [render_prompt(model, c, chat=chat, system=system) for c in conversations]
+    prompts = render_with_room(model, conversations, room, chat=chat, system=system)
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     batches = []
     for start in range(0, len(order), REPLIES_PER_BATCH):
@@ -118,6 +123,35 @@ def read_prompts(
         keys_values = tuple((layer.keys, layer.values) for layer in cache.layers)
         batches.append(_Batch(rows, batch.input_ids, batch.attention_mask, keys_values))
     return Prompts(model, tuple(batches))
+
+
+def render_with_room(
+    model: LanguageModel,
+    conversations: Sequence[Sequence[Message]],
+    room: int,
+    *,
+    chat: bool = True,
+    system: str | None = None,
+) -> list[tuple[int, ...]]:
+    """Return each conversation's token ids.
+
+    Raises:
+        ModelError: one leaves less than `room` tokens of the model's context.
+    """
+    prompts = [render_prompt(model, c, chat=chat, system=system) for c in conversations]
+    for ids, conversation in zip(prompts, conversations, strict=True):
+        if not leaves_room(model, ids, room):
+            raise ModelError(
+                f"a prompt of {len(ids):,} tokens leaves no room for a reply of {room} in the "
+                f"{model.context:,} that {model.name} can read; shorten it or leave it out: "
+                f"{conversation[-1]['content'][:60]!r}"
+            )
+    return prompts
+
+
+def leaves_room(model: LanguageModel, ids: Sequence[int], room: int) -> bool:
+    """Whether a prompt leaves so many tokens of the model's context."""
+    return model.context is None or len(ids) + room <= model.context
 
 
 def generate(

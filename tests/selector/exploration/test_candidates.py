@@ -1,6 +1,7 @@
 """Every method of selection gives measured points, and none that cannot be measured."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -29,6 +30,7 @@ from trimtab.selector.exploration.objective import Objective
 from trimtab.selector.exploration.pruning import CurvePoint
 from trimtab.selector.exploration.surface import Candidate
 from trimtab.selector.parts import Parts, compose
+from trimtab.selector.rankers.pursuit import matched
 
 GRADIENT = torch.randn(12, generator=torch.Generator().manual_seed(9))
 EVERYONE = tuple(range(30))
@@ -82,6 +84,18 @@ def test_a_method_gives_points_that_are_measured_as_they_are(parts: Parts, name:
         assert str(c.size[1]) in c.origin
     assert asked.cost[found[0].method].effects == len(found)
     assert (asked.cost[found[0].method].gradients > 0) == (name == "gates")
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_point_knows_what_its_coefficients_were_matched_to(parts: Parts, name: str) -> None:
+    slopes = iter(torch.randn(400, 12, generator=torch.Generator().manual_seed(1)))
+    found = run(name, replace(objective(parts), slope=lambda _: next(slopes)))
+    for c in found:
+        assert (c.towards is None) == (c.choice.coefficients is None)
+        if c.towards is not None:
+            again = matched(parts, c.choice, c.towards)
+            assert (again.samples, again.features) == (c.choice.samples, c.choice.features)
+            assert again.coefficients == pytest.approx(c.choice.coefficients, rel=1e-6)
 
 
 def test_few_samples_keep_every_feature_that_they_have(parts: Parts) -> None:

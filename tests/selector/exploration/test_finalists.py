@@ -1,6 +1,7 @@
 """Which point is taken: the smallest that holds with confidence, whatever luck says."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -85,10 +86,19 @@ def chosen(
     *some: Candidate,
     dense_effect: float = 1.0,
     prompts: Conversations = TUNE,
+    tune: Sequence[Sample] = (),
     tolerance: float = 0.95,
 ) -> Verdict:
     return choose(
-        bench, {"mean": PARTS}, some, DENSE, dense_effect, prompts, SELECT, tolerance=tolerance
+        bench,
+        {"mean": PARTS},
+        some,
+        DENSE,
+        dense_effect,
+        prompts,
+        tune,
+        SELECT,
+        tolerance=tolerance,
     )
 
 
@@ -100,6 +110,16 @@ def test_the_smallest_that_clearly_keeps_the_rate_is_taken() -> None:
     assert verdict.chosen == TWO
     assert verdict.rates == pytest.approx({ONE: 0.3, TWO: 0.85, FOUR: 0.9}, abs=0.01)
     assert verdict.n_prompts == PROMPTS
+
+
+def test_prompts_of_one_group_are_drawn_together_so_that_they_say_less() -> None:
+    rates = bench({1: 0.7, 2: 0.9}, 0.8, 0.1)
+
+    def holds(in_group: int) -> float:
+        tune = [replace(sample(i, "tune"), group=f"{i // in_group}") for i in range(PROMPTS)]
+        return float(chosen(rates, ONE, TWO, tune=tune).rows[0]["holds"])
+
+    assert holds(1) < 0.05 < holds(10)  # a tenth too low: clear of 80 prompts, not of 8 groups
 
 
 def test_a_rate_that_only_just_reaches_the_floor_is_not_enough_for_a_smaller_one() -> None:
@@ -141,6 +161,13 @@ def test_where_the_dense_vector_has_no_effect_the_strongest_is_taken(dense_effec
         dense_effect=dense_effect,
     )
     assert verdict.chosen.size[0] == 4
+
+
+def test_where_none_keeps_the_effect_the_strongest_is_taken_wherever_it_came_from() -> None:
+    near = candidate(2, 0.9, "few samples")
+    some = (near, candidate(1, 0.2), candidate(4, 0.3))
+    verdict = chosen(bench({}, 0.0, 0.0, reliable=False), *some)
+    assert verdict.chosen == verdict.strongest == near
 
 
 @pytest.mark.parametrize("can_judge", [True, False])

@@ -132,6 +132,17 @@ def test_reading_tells_texts_apart_by_the_models_residual(
     assert not found.shows(["Of course, here is how swords work.", ""]).any()
 
 
+def test_a_text_longer_than_the_models_context_is_read_as_far_as_it_goes(
+    pairs: list[Sample], tiny_model: LanguageModel, only_reading: None
+) -> None:
+    found = train_classifier(pairs, tiny_model)
+    assert tiny_model.context is not None
+    refused = "Sorry, I cannot help with swords. " * tiny_model.context
+    helped = "Of course, here is how swords work. " * tiny_model.context
+    assert found.probability([refused + helped]) == found.probability([refused])
+    assert found.probability([refused + helped]) != found.probability([helped])
+
+
 def test_what_is_read_beside_a_text_does_not_matter(
     pairs: list[Sample], tiny_model: LanguageModel, only_reading: None
 ) -> None:

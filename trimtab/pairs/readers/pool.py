@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trimtab.errors import PairsError
-from trimtab.pairs.choices import without_choices
+from trimtab.pairs.groups import prompt_key
 from trimtab.pairs.readers import caa
 from trimtab.pairs.readers.jsonl import messages_of
 from trimtab.pairs.readers.questions import read_questions
 from trimtab.pairs.readers.rows import Row, read_json
 from trimtab.pairs.readers.tables import read_csv, read_parquet
-from trimtab.pairs.sample import Message, normalise_prompt
+from trimtab.pairs.sample import Message
 
 _LOADERS = {
     ".json": read_json,
@@ -45,7 +45,7 @@ class Prospect:
     @property
     def group_key(self) -> str:
         """What `trimtab.pairs.groups.group_key` says of the pair that it would make."""
-        return normalise_prompt(without_choices(self.prompt))
+        return prompt_key(self.prompt)
 
 
 def read_pool(path: Path) -> list[Prospect]:

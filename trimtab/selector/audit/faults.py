@@ -17,7 +17,7 @@ from torch import Tensor
 from trimtab.errors import VectorError
 from trimtab.selector.attribution import Game, attribute
 from trimtab.selector.audit import antisteering
-from trimtab.selector.intervals import Estimate, mean_estimate
+from trimtab.selector.intervals import Estimate, mean_estimate, rate_difference
 from trimtab.selector.scales import Floats, MakeMargin, Scales
 from trimtab.selector.verdicts.scores import Scores
 from trimtab.steering.margin import Margin
@@ -183,7 +183,11 @@ def wrong_way(
         antisteering.wrong_way(np.concatenate(scored), groups["scored"]),
         antisteering.wrong_way(before, groups["judged"]),
         antisteering.wrong_way(after, groups["judged"]),
-        mean_estimate((after < 0).astype(float) - (before < 0), groups["judged"]),
+        rate_difference(
+            (after < 0)[:, None].astype(float),
+            (before < 0)[:, None].astype(float),
+            groups["judged"],
+        ),
         tuple(names),
         tuple(sample_id for _, sample_id in sorted(moved)),
         tuple(culprits),

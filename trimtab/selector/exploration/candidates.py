@@ -136,7 +136,7 @@ def decomposed_candidates(
         for count in DECOMPOSED
     }
     found = (choice for choice in choices if choice is not None)
-    return _measured(objective, "decomposition", pooling, found, "dense vector as features")
+    return _measured(objective, "decomposition", pooling, found, "dense vector as features", dense)
 
 
 def matched_candidates(
@@ -150,9 +150,8 @@ def matched_candidates(
         )
         for count in MATCHED_FEATURES
     ]
-    return _measured(
-        objective, "pursuit", pooling, (c for c in choices if c is not None), "matched on pruned"
-    )
+    found = (c for c in choices if c is not None)
+    return _measured(objective, "pursuit", pooling, found, "matched on pruned", objective.start)
 
 
 def joint_candidates(objective: Objective, pooling: str, dense: float) -> list[Candidate]:
@@ -231,7 +230,7 @@ def random_candidates(objective: Objective, pooling: str, *, seed: int) -> list[
                     choice = Choice(samples, tuple(fired[of_fired].tolist()))
                     yield matched(parts, choice, objective.start)
 
-    return _measured(objective, "random", pooling, draw(), "random")
+    return _measured(objective, "random", pooling, draw(), "random", objective.start)
 
 
 def _path(
@@ -245,7 +244,8 @@ def _path(
 
     found: list[Candidate] = []
     for choice in prune_jointly(parts, start, gradient, refit):
-        kept = _measured(objective, method, pooling, [choice], method)
+        towards = None if choice.coefficients is None else gradient
+        kept = _measured(objective, method, pooling, [choice], method, towards)
         found.extend(kept)
         if choice.coefficients is None:
             found.extend(_matched(objective, method, pooling, choice, gradient))
@@ -261,19 +261,27 @@ def _matched(
     if choice.features is None or len(choice.features) > MAX_FEATURES:
         return []
     fitted = matched(objective.pools[pooling], choice, gradient)
-    return _measured(objective, method, pooling, [fitted], f"{method}, matched")
+    return _measured(objective, method, pooling, [fitted], f"{method}, matched", gradient)
 
 
 def _measured(
-    objective: Objective, method: Method, pooling: str, choices: Iterable[Choice], how: str
+    objective: Objective,
+    method: Method,
+    pooling: str,
+    choices: Iterable[Choice],
+    how: str,
+    towards: Tensor | None = None,
 ) -> list[Candidate]:
-    """Measure choices; those that no multiplier brings to the damage budget are passed over."""
+    """Measure choices, matched to a direction where one is given.
+
+    Those that no multiplier brings to the damage budget are passed over.
+    """
     found = []
     for choice in choices:
         kept = "" if choice.features is None else f", {len(choice.features)} features"
         with suppress(VectorError):
             origin = f"{how}: {len(choice.samples)} samples{kept}"
-            found.append(objective.candidate(method, pooling, choice, origin))
+            found.append(objective.candidate(method, pooling, choice, origin, towards))
     return found
 
 

@@ -8,7 +8,6 @@ under the strongest candidates. Where it changes, the survey is made anew once, 
 study of its own, and the front of what was found before is measured on the new target.
 """
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -155,7 +154,5 @@ def explore(
             candidates, found, in_study = again(candidates + found), (), 0
             sample_curve = redrawn(sample_curve, Choice)
             feature_curve = redrawn(feature_curve, lambda kept: Choice(pruned, kept))
-    every = candidates + found
-    counts = Counter(candidate.method for candidate in every)
-    cost["search"] = Cost(effects=counts["search"])  # a resumed study asks for fewer
-    return Exploration(target, sample_curve, feature_curve, every, cost)
+    cost["search"] = Cost(effects=done)  # a resumed study asks for fewer
+    return Exploration(target, sample_curve, feature_curve, candidates + found, cost)

@@ -26,7 +26,7 @@ from trimtab.pairs import Sample
 from trimtab.selector.bench import Bench, Conversations
 from trimtab.selector.exploration.surface import FAITHFUL, Candidate, pareto
 from trimtab.selector.intervals import resampled_means
-from trimtab.selector.material import Conversation, distinct
+from trimtab.selector.material import Conversation, distinct, groups_of
 from trimtab.selector.parts import Parts, compose
 
 SMALLEST, STRONGEST = 6, 3  # finalists whose replies are judged
@@ -62,6 +62,7 @@ def choose(
     dense: Tensor,
     dense_effect: float,
     prompts: Conversations,
+    tune: Sequence[Sample],
     select: Sequence[Sample],
     *,
     tolerance: float,
@@ -77,6 +78,7 @@ def choose(
         dense: the dense vector, `(d_model,)`.
         dense_effect: its effect on the target.
         prompts: that are asked, each once.
+        tune: the samples that prompts are of, where they are of any.
         select: the samples of the parts' rows, in their order.
         tolerance: share of what the dense vector adds that must be kept.
 
@@ -86,15 +88,15 @@ def choose(
     finalists, keeping = _finalists(candidates, dense_effect, tolerance)
     asked = prompts_to_judge(prompts, select, finalists)
     if not (bench.judge.reliable and asked):
-        chosen = min(keeping, key=_smallest_first) if keeping else finalists[-1]
         strongest = max(finalists, key=lambda c: c.effect)
+        chosen = min(keeping, key=_smallest_first) if keeping else strongest
         return Verdict(chosen, strongest, {}, [_row(c) for c in finalists], 0)
     directions = [dense, *(compose(pools[c.pooling], c.choice) for c in finalists)]
     multipliers = [bench.calibrate(direction).multiplier for direction in directions]
     replies = bench.replies_each(directions, asked, multipliers)
     full, *shown = [bench.judge.shows(asked, some) for some in replies]
     unsteered = bench.judge.shows(asked, bench.replies(None, asked))
-    groups = [str(i) for i in range(len(asked))]  # each prompt stands alone
+    groups = groups_of(asked, [*tune, *select])
     holds, added = {}, {}
     for candidate, one in zip(finalists, shown, strict=True):
         holds[candidate], added[candidate] = _weighed(one, full, unsteered, groups, tolerance)
@@ -122,7 +124,7 @@ def prompts_to_judge(
 def _finalists(
     candidates: Sequence[Candidate], dense_effect: float, tolerance: float
 ) -> tuple[list[Candidate], list[Candidate]]:
-    """Return points to judge, the strongest last, and those of the front that keep the effect.
+    """Return points to judge, and those of the front that keep the effect.
 
     The smallest few of the front keep the dense vector's effect on the target; the strongest few
     have the largest. Beside them stand those near the dense vector, which no target chose.

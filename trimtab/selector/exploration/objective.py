@@ -43,15 +43,22 @@ class Objective:
     slope: Callable[[Tensor], Tensor]
     cost: dict[Method, Cost] = field(default_factory=dict)
 
-    def candidate(self, method: Method, pooling: str, choice: Choice, origin: str) -> Candidate:
-        """Return a choice with its effect measured.
+    def candidate(
+        self,
+        method: Method,
+        pooling: str,
+        choice: Choice,
+        origin: str,
+        towards: Tensor | None = None,
+    ) -> Candidate:
+        """Return a choice with its effect measured; `towards` is what it was matched to.
 
         Raises:
             VectorError: no multiplier brings its vector to the damage budget.
         """
         self._cost(method).effects += 1
         effect = self.effect(compose(self.pools[pooling], choice))
-        return Candidate(pooling, choice, effect, origin, method)
+        return Candidate(pooling, choice, effect, origin, method, towards)
 
     def gradient(self, method: Method, added: Tensor) -> Tensor:
         """Return the gradient of the effect at an added vector, `(d_model,)` both."""

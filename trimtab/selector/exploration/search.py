@@ -177,7 +177,14 @@ def search(
             None if coefficients is None else tuple(coefficients),
         )
         candidates.append(
-            Candidate(trial.params["pooling"], choice, trial.values[0], f"trial {number}", "search")
+            Candidate(
+                trial.params["pooling"],
+                choice,
+                trial.values[0],
+                f"trial {number}",
+                "search",
+                None if coefficients is None else gradient,
+            )
         )
     return candidates
 

@@ -2,8 +2,10 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
+
+from torch import Tensor
 
 from trimtab.selector.parts import Choice
 
@@ -23,13 +25,23 @@ FAITHFUL: tuple[Method, ...] = ("few samples", "decomposition")
 
 @dataclass(frozen=True)
 class Candidate:
-    """A choice of parts, how it came about, and its effect on the target at equal damage."""
+    """A choice of parts, how it came about, and its effect on the target at equal damage.
+
+    Attributes:
+        pooling: of the parts.
+        choice: which of them.
+        effect: on the target.
+        origin: how it came about, in words.
+        method: that found it.
+        towards: `(d_model,)`, what matched coefficients were matched to; None without such.
+    """
 
     pooling: str
     choice: Choice
     effect: float
     origin: str
     method: Method
+    towards: Tensor | None = field(default=None, compare=False, repr=False)
 
     @property
     def size(self) -> tuple[int, int]:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from trimtab.errors import SelectionError, VectorError
 from trimtab.selector.audit.lds import spearman
-from trimtab.selector.intervals import MIN_GROUPS, Estimate, mean_estimate
+from trimtab.selector.intervals import MIN_GROUPS, Estimate, mean_estimate, tails
 from trimtab.selector.learned.model import Way, fit, ranks
 from trimtab.selector.learned.views import Floats, View, together, view, view_against
 from trimtab.selector.parts import Parts
@@ -144,7 +144,7 @@ def rank_correlation(
     for _ in range(RESAMPLES):
         drawn = np.concatenate([members[g] for g in rng.integers(len(names), size=len(names))])
         found.append(float(spearman(predicted[drawn], truth[drawn])))
-    low, high = np.nanquantile(found, [0.025, 0.975])
+    low, high = np.nanquantile(found, tails(len(names)))
     return Estimate(value, float(low), float(high))
 
 

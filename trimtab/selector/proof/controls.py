@@ -41,7 +41,7 @@ def measure_controls(
         material: what the run works on.
         pooling: the run's own, which whole vectors are made of.
         chosen: what the controls are as large as.
-        towards: `(d_model,)` that coefficients were matched to.
+        towards: `(d_model,)` that coefficients are matched to, and atoms of a random dictionary.
         draws: of every random control.
         seed: of all draws.
         say: told (stage, steps done, steps in all).

@@ -184,8 +184,7 @@ def measure_prompting(bench: Bench, held_out: HeldOut, examples: Sequence[Sample
             found = margin([other if one.id in fit else one for one, other in some])
         return [float(x) for x in found.base - held_out.margin.base]
 
-    questions = [with_examples(question, examples) for question in held_out.questions]
-    replies = bench.replies(None, questions)
+    replies = bench.replies(None, bench.prompted(held_out.questions, examples))
     ids = [sample.id for sample in examples]
     changes = np.array(bench.journal.once(("prompting", ids), effects))
     return _outcome(bench, held_out, changes[:, None], [replies])

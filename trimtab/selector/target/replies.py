@@ -11,7 +11,7 @@ from torch import Tensor
 
 from trimtab.errors import VectorError
 from trimtab.pairs import Sample
-from trimtab.selector.prompting import examples_to_show, with_examples
+from trimtab.selector.prompting import examples_to_show
 from trimtab.selector.target.ground import Ground
 from trimtab.steering.generation import generate, read_prompts
 from trimtab.steering.margin import Margin
@@ -109,12 +109,13 @@ def _after_examples(ground: Ground, missing: Sequence[int], side: bool) -> list[
     )
     if not missing or not examples:
         return []
-    asked = [with_examples(ground.conversations[i], examples) for i in missing]
     bench = ground.bench
+    asked = bench.prompted([ground.conversations[i] for i in missing], examples)
 
     def measure() -> list[str]:  # not through the bench, which would keep the long prompts' caches
-        prompts = read_prompts(bench.model, asked, chat=bench.chat, system=bench.system)
-        return generate(prompts, max_new_tokens=bench.max_new_tokens)
+        room = bench.max_new_tokens
+        prompts = read_prompts(bench.model, asked, chat=bench.chat, system=bench.system, room=room)
+        return generate(prompts, max_new_tokens=room)
 
     replies = bench.journal.once(("after examples", [list(c) for c in asked]), measure)
     return list(zip(replies, _probability(ground, replies), strict=True))

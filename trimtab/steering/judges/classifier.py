@@ -195,8 +195,11 @@ def _look(kind: Kind, model: LanguageModel, texts: Sequence[str]) -> Any:
 
 
 def _read(model: LanguageModel, texts: Sequence[str]) -> NDArray[np.float32]:
-    """Mean residual of each bare text, `(n, d_model)`; the first token, a sink, is left out."""
+    """Mean residual of each bare text, `(n, d_model)`; the first token, a sink, is left out.
+
+    What is longer than the model's context is cut off.
+    """
     point = HookPoint(3 * model.n_layers // 4, "hook_resid_post")
-    rows = [render(model, (), text, chat=False).ids for text in texts]
+    rows = [render(model, (), text, chat=False).ids[: model.context] for text in texts]
     means: NDArray[np.float32] = mean_residuals(model, point, rows, [1] * len(rows)).numpy()
     return means
