@@ -18,14 +18,14 @@ import typer
 from experiments.record import say, write_results
 from experiments.tables import Shown, titled
 from trimtab.selector.journal import Journal
-from trimtab.selector.learned.judge import (
+from trimtab.selector.learned.model import WAYS
+from trimtab.selector.learned.training import measure_training
+from trimtab.selector.learned.validation import (
     predictions,
     predictions_across,
     rank_correlation,
     top_against_random,
 )
-from trimtab.selector.learned.model import WAYS
-from trimtab.selector.learned.training import measure_training
 from trimtab.selector.loading import load_for
 from trimtab.selector.scales import scales_of
 from trimtab.store import Store, open_store

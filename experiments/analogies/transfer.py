@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from experiments.subject import Subject
-from trimtab.selector.audit.lds import spearman
 from trimtab.selector.intervals import RESAMPLES, Estimate, tails
+from trimtab.selector.ranks import spearman
 
 Cell = tuple[str, str]  # from which behaviour, to which
 

@@ -13,9 +13,10 @@ from experiments.attribution.lab import Lab
 from experiments.attribution.sizes import Sizes
 from trimtab.selector.attribution import ESTIMATORS, Attribution, Game, Unit, attribute
 from trimtab.selector.audit.brittleness import drop_curve
-from trimtab.selector.audit.lds import ceiling, lds, predicted
+from trimtab.selector.audit.lds import lds, predicted
 from trimtab.selector.audit.subsets import draw_subsets, measured_effects
 from trimtab.selector.parts import Parts
+from trimtab.selector.ranks import ceiling
 
 DROPPED = (0.05, 0.1, 0.2, 0.3, 0.5)  # shares of the samples
 TRUTH_SEED = 1_000_003  # apart from the datamodels', which must not learn from the truth

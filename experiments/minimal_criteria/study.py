@@ -19,16 +19,16 @@ from experiments.minimal_criteria.criteria import CRITERIA
 from experiments.record import Row, say
 from experiments.subject import Subject
 from trimtab.errors import VectorError
-from trimtab.selector.audit.lds import ceiling
 from trimtab.selector.exploration.pruning import drop_order
 from trimtab.selector.intervals import Estimate
-from trimtab.selector.learned.judge import (
+from trimtab.selector.learned.validation import (
     Training,
     predictions,
     predictions_across,
     rank_correlation,
     top_against_random,
 )
+from trimtab.selector.ranks import ceiling
 
 Floats = NDArray[np.float64]
 

@@ -18,7 +18,7 @@ from experiments.pictures.chance import against_chance
 from experiments.pictures.mapper import Graph
 from experiments.pictures.points import Points, dealt_behaviors, dealt_influence, dealt_sides
 from experiments.record import Row
-from trimtab.selector.audit.lds import spearman
+from trimtab.selector.ranks import spearman
 
 Floats = NDArray[np.float64]
 Values = Mapping[str, float]  # by behaviour, or of `EVERY`

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiments.targets.table import CHOICE
-from trimtab.selector.audit.lds import ceiling, lds
+from trimtab.selector.audit.lds import lds
 from trimtab.selector.intervals import Estimate
+from trimtab.selector.ranks import ceiling
 from trimtab.selector.target.standing import Said, Standing, compare
 from trimtab.selector.target.trust import trusted_first
 

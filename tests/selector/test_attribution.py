@@ -1,6 +1,7 @@
 """Attributions share out the full vector's effect as defined, at the cost they say."""
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pytest
@@ -13,9 +14,9 @@ from trimtab.errors import SelectionError
 from trimtab.model.hook_points import HookPoint
 from trimtab.model.language_model import LanguageModel
 from trimtab.pairs import Sample
-from trimtab.selector.attribution import ESTIMATORS, Game, Meter, Unit, attribute, margin_meter
+from trimtab.selector.attribution import ESTIMATORS, Game, Meter, Unit, attribute
 from trimtab.selector.attribution.game import everyone
-from trimtab.selector.attribution.meter import GRADIENT_COST
+from trimtab.selector.attribution.meter import GRADIENT_COST, margin_effects
 from trimtab.selector.parts import Choice, Parts, compose, everything
 from trimtab.steering.margin import Margin
 from trimtab.steering.vector import SteeringVector
@@ -261,7 +262,7 @@ def test_a_margins_meter_measures_what_a_steering_vector_does(tiny_model: Langua
         Sample(str(i), "b", ask, f"Yes, {w}.", f"No {w}") for i, w in enumerate(["fox", "dog"])
     ]
     margin = Margin(tiny_model, pairs, point)
-    meter = margin_meter(margin)
+    meter = Meter(partial(margin_effects, margin), margin.gradient)
     vector = torch.randn(16, generator=torch.Generator().manual_seed(0))
     change = SteeringVector(vector, point).edit(0.5)
     assert change is not None

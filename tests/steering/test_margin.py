@@ -262,24 +262,6 @@ def test_nothing_is_scored_beyond_the_models_context(
     ]
 
 
-def test_integrated_gradients_add_up_to_the_effect(tiny_model: LanguageModel) -> None:
-    margin = Margin(tiny_model, PAIRS, POINT)
-    n = 40
-    found = margin.integrated_gradient(DIRECTION, [(i + 0.5) / n for i in range(n)])
-    effect = margin.mean_effect(lambda x: x + DIRECTION)
-    assert abs(effect) > 0.05
-    assert float(found @ DIRECTION) == pytest.approx(effect, rel=0.01)
-
-
-def test_the_integrated_gradient_is_the_mean_of_gradients_on_the_way(
-    tiny_model: LanguageModel,
-) -> None:
-    margin = Margin(tiny_model, PAIRS, POINT)
-    expected = torch.stack([margin.gradient(share * DIRECTION) for share in (0.0, 0.5, 1.0)])
-    found = margin.integrated_gradient(DIRECTION)
-    torch.testing.assert_close(found, expected.mean(0), atol=1e-4, rtol=1e-3)
-
-
 def test_the_gradient_leaves_its_argument_and_the_model_without_gradients(
     tiny_model: LanguageModel,
 ) -> None:

@@ -11,8 +11,8 @@ from rich.text import Text
 from trimtab.cli.printing import check_writable, print_json, write_rows
 
 if TYPE_CHECKING:
-    from trimtab.selector.learned.judge import Judged
     from trimtab.selector.learned.suggest import Suggestion
+    from trimtab.selector.learned.validation import Judged
 
 SHOWN = 12  # prospects
 

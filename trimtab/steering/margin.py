@@ -21,7 +21,6 @@ from trimtab.steering.positions import Positions
 from trimtab.steering.replay import Finals, Replay
 
 STATES_AT_ONCE = 128  # fewer make slow matrix products, and more only take memory
-INTEGRATION_STEPS = (0.0, 0.5, 1.0)
 
 
 class _Sums(NamedTuple):
@@ -161,33 +160,14 @@ class Margin:
             at: the vector `(d_model,)` at which it is taken, zero for the unsteered model.
             over: of the sum of `effects` with these weights `(n_samples,)`, instead of their mean.
         """
-        return self._gradients(at[None], over)[0]
-
-    def integrated_gradient(
-        self, along: Tensor, steps: Sequence[float] = INTEGRATION_STEPS
-    ) -> Tensor:
-        """Return the mean gradient at shares of the vector `along`, `(d_model,)` float32.
-
-        With many even steps its product with `along` comes to `mean_effect` of adding `along`
-        (integrated gradients, Sundararajan et al. 2017).
-        """
-        return self._gradients(torch.stack([step * along for step in steps])).mean(0)
-
-    def _gradients(self, at: Tensor, over: NDArray[np.float64] | None = None) -> Tensor:
-        """Return the gradients at vectors `(n, d_model)`, as many, float32 on the CPU."""
         n = len(self.samples)
         shares = torch.from_numpy(np.full(n, 1 / n) if over is None else over)
-        vectors = at.detach().to(self.replay.model.device, torch.float32).requires_grad_(True)
-
-        def adding(i: int) -> Edit:
-            return lambda x: x + vectors[i].to(x)
-
-        total = torch.zeros_like(vectors)
-        changes = [self._on_steered(adding(i)) for i in range(len(vectors))]
+        vector = at.detach().to(self.replay.model.device, torch.float32).requires_grad_(True)
+        total = torch.zeros_like(vector)
         with torch.enable_grad():
-            for finals in self.replay.run(changes):
+            for finals in self.replay.run([self._on_steered(lambda x: x + vector.to(x))]):
                 effects = self._add_up(finals, self._margins) @ shares.double()
-                total += torch.autograd.grad(effects.sum(), vectors)[0]
+                total += torch.autograd.grad(effects.sum(), vector)[0]
         return total.cpu()
 
     @torch.no_grad()

@@ -13,10 +13,11 @@ from trimtab.errors import SelectionError
 from trimtab.selector.attribution import Game, Meter, attribute
 from trimtab.selector.audit import antisteering, poison
 from trimtab.selector.audit.brittleness import drop_curve
-from trimtab.selector.audit.lds import ceiling, lds, predicted, spearman
+from trimtab.selector.audit.lds import lds, predicted
 from trimtab.selector.audit.robust import geometric_median, trimmed_mean
 from trimtab.selector.audit.subsets import draw_subsets, measured_effects
 from trimtab.selector.parts import Parts
+from trimtab.selector.ranks import ceiling, spearman
 
 NewParts = Callable[..., Parts]
 EIGHT = [str(i) for i in range(8)]

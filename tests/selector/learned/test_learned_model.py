@@ -13,7 +13,8 @@ from torch import Tensor
 from trimtab.cli.suggest import said
 from trimtab.errors import SelectionError
 from trimtab.selector.intervals import Estimate
-from trimtab.selector.learned.judge import (
+from trimtab.selector.learned.model import fit, ranks
+from trimtab.selector.learned.validation import (
     DRAWS,
     Judged,
     Training,
@@ -23,7 +24,6 @@ from trimtab.selector.learned.judge import (
     rank_correlation,
     top_against_random,
 )
-from trimtab.selector.learned.model import fit, ranks
 from trimtab.selector.learned.views import COSINE, STATISTICS, together, view, view_against
 from trimtab.selector.parts import Parts
 

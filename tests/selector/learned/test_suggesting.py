@@ -14,13 +14,13 @@ from trimtab.model.sae import SAE
 from trimtab.pairs import Sample
 from trimtab.pairs.readers.pool import Prospect
 from trimtab.selector.exploration.pruning import usefulness
-from trimtab.selector.learned.judge import Training
 from trimtab.selector.learned.suggest import Suggestion, suggest
 from trimtab.selector.learned.training import (
     prompts_of,
     prospects_as_pairs,
     prospects_as_prompts,
 )
+from trimtab.selector.learned.validation import Training
 from trimtab.selector.material import gather
 from trimtab.steering.calibration import calibrate
 from trimtab.steering.damage import Damage

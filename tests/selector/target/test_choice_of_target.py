@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from trimtab.errors import SelectionError
-from trimtab.selector.audit.lds import spearman
 from trimtab.selector.parts import Parts
+from trimtab.selector.ranks import spearman
 from trimtab.selector.target import Target, checkpoint, choice, choose_target, panel
 from trimtab.selector.target.ground import Ground
 from trimtab.selector.target.standing import Said, Standing, compare

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from trimtab.selector.audit.lds import spearman
+from trimtab.selector.ranks import spearman
 from trimtab.selector.target.learned import fit, mixture, predicted
 from trimtab.selector.target.surrogate import Surrogate
 

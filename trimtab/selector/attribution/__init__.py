@@ -27,7 +27,7 @@ from trimtab.selector.attribution import (
     shapley,
 )
 from trimtab.selector.attribution.game import Game, Players
-from trimtab.selector.attribution.meter import Meter, margin_meter
+from trimtab.selector.attribution.meter import Meter
 
 Unit = Literal["samples", "features", "cells"]
 Estimator = Callable[[Game], Tensor]
@@ -108,5 +108,4 @@ __all__ = [
     "Players",
     "Unit",
     "attribute",
-    "margin_meter",
 ]

@@ -50,8 +50,3 @@ class Meter:
 def margin_effects(margin: Margin, vector: Tensor) -> NDArray[np.float64]:
     """Return what adding `vector` `(d_model,)` does to every pair's margin, `(n_pairs,)`."""
     return margin.effects(lambda x: x + vector.to(x))
-
-
-def margin_meter(margin: Margin) -> Meter:
-    """Return the meter of a margin."""
-    return Meter(lambda vector: margin_effects(margin, vector), margin.gradient)

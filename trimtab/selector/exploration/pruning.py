@@ -45,15 +45,15 @@ def usefulness(terms: Tensor, gradient: Tensor) -> Tensor:
     return slopes
 
 
-def drop_order(terms: Tensor, gradient: Tensor, *, at_once: float = AT_ONCE) -> list[int]:
+def drop_order(terms: Tensor, gradient: Tensor) -> list[int]:
     """Return indices of terms `(k, d_model)` in the order in which they are dropped, last the best.
 
-    At most the share `at_once` of what is left goes between two rankings.
+    At most the share `AT_ONCE` of what is left goes between two rankings.
     """
     left = torch.arange(len(terms))
     order: list[int] = []
     while len(left) > 1:
-        count = max(1, int(at_once * len(left)))
+        count = max(1, int(AT_ONCE * len(left)))
         worst = usefulness(terms[left], gradient).argsort()[:count]
         order.extend(left[worst].tolist())
         keep = torch.ones(len(left), dtype=torch.bool)
@@ -99,11 +99,11 @@ def prune(
     return curve
 
 
-def sizes_down_from(count: int, *, shrink: float = 0.6) -> list[int]:
-    """Return sizes from `count` down to 1, each about `shrink` of the one before."""
+def sizes_down_from(count: int) -> list[int]:
+    """Return sizes from `count` down to 1, each about 0.6 of the one before."""
     sizes = [count]
     while sizes[-1] > 1:
-        sizes.append(min(sizes[-1] - 1, max(1, round(shrink * sizes[-1]))))
+        sizes.append(min(sizes[-1] - 1, max(1, round(0.6 * sizes[-1]))))
     return sizes
 
 

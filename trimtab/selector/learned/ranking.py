@@ -8,8 +8,8 @@ import polars as pl
 
 from trimtab.pairs.readers.pool import Prospect
 from trimtab.selector.exported.described import descriptions_of
-from trimtab.selector.learned.judge import Kind, Training
 from trimtab.selector.learned.model import Fitted, Way, fit, ranks
+from trimtab.selector.learned.validation import Kind, Training
 from trimtab.selector.learned.views import COSINE, STATISTICS, View, view, view_against
 from trimtab.selector.parts import Parts
 from trimtab.store import Store

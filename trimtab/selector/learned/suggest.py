@@ -19,7 +19,14 @@ from trimtab.errors import PairsError, SelectionError
 from trimtab.pairs.groups import group_key
 from trimtab.pairs.readers.pool import Prospect
 from trimtab.selector.journal import Journal, work_folder
-from trimtab.selector.learned.judge import (
+from trimtab.selector.learned.ranking import rank, table_of
+from trimtab.selector.learned.training import (
+    measure_training,
+    prompts_of,
+    prospects_as_pairs,
+    prospects_as_prompts,
+)
+from trimtab.selector.learned.validation import (
     Judged,
     Kind,
     Top,
@@ -27,13 +34,6 @@ from trimtab.selector.learned.judge import (
     judge,
     predictions,
     top_against_random,
-)
-from trimtab.selector.learned.ranking import rank, table_of
-from trimtab.selector.learned.training import (
-    measure_training,
-    prompts_of,
-    prospects_as_pairs,
-    prospects_as_prompts,
 )
 from trimtab.selector.learned.views import Floats
 from trimtab.selector.loading import load_for

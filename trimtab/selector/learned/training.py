@@ -19,7 +19,7 @@ from trimtab.model.pooling import mean_features, mean_residuals
 from trimtab.model.render import render, render_prompt
 from trimtab.pairs.readers.pool import Prospect
 from trimtab.selector.exploration.pruning import usefulness
-from trimtab.selector.learned.judge import Training
+from trimtab.selector.learned.validation import Training
 from trimtab.selector.material import gather
 from trimtab.selector.parts import Choice, Parts, compose
 from trimtab.selector.scales import Floats, MakeMargin, Scales

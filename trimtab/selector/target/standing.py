@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from trimtab.selector.audit.lds import MIN_SUBSETS, ceiling, spearman
 from trimtab.selector.intervals import Estimate
+from trimtab.selector.ranks import MIN_VECTORS, ceiling, spearman
 from trimtab.selector.target import learned
 from trimtab.selector.target.member import Member
 from trimtab.selector.target.surrogate import Surrogate
@@ -130,7 +130,7 @@ def compare(
     """
     effects, rates = {name: one.effects for name, one in said.items()}, shown.mean(1)
     weights: dict[str, float] | None = None
-    if len(rates) >= MIN_SUBSETS and np.ptp(rates) > 0:
+    if len(rates) >= MIN_VECTORS and np.ptp(rates) > 0:
         columns = np.stack(list(effects.values()), axis=1)
         fitted = learned.fit(columns, rates)
         if fitted.any():
@@ -181,8 +181,8 @@ def _halves(prompts: Sequence[str], rng: np.random.Generator) -> list[Bools]:
 
 def _why_none(effects: Floats, rates: Floats, prompts: Sequence[str]) -> str | None:
     """Return why there is no rank correlation; None where there is one."""
-    if len(rates) < MIN_SUBSETS:
-        return f"a rank correlation needs {MIN_SUBSETS} vectors or more"
+    if len(rates) < MIN_VECTORS:
+        return f"a rank correlation needs {MIN_VECTORS} vectors or more"
     if len(set(prompts)) < MIN_GROUPS:
         return f"a rank correlation across prompts needs {MIN_GROUPS} groups of them or more"
     if np.ptp(effects) == 0 or np.ptp(rates) == 0:

@@ -1,4 +1,4 @@
-"""Is what was learned worth anything? On pairs, and on behaviours, that it never saw."""
+"""Cross-validation of what was learned: on pairs, and on behaviours, that it never saw."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -11,11 +11,11 @@ from sklearn.model_selection import GroupKFold
 from torch import Tensor
 
 from trimtab.errors import SelectionError, VectorError
-from trimtab.selector.audit.lds import spearman
 from trimtab.selector.intervals import MIN_GROUPS, Estimate, mean_estimate, tails
 from trimtab.selector.learned.model import Way, fit, ranks
 from trimtab.selector.learned.views import Floats, View, together, view, view_against
 from trimtab.selector.parts import Parts
+from trimtab.selector.ranks import spearman
 
 FOLDS = 5
 RESAMPLES = 1000
