@@ -136,6 +136,25 @@ class Bench(Scales):
             )
         return self._read[key]
 
+    def margin(
+        self,
+        samples: Sequence[Sample],
+        *,
+        longest: int | None = None,
+        max_tokens: int | Sequence[int] | None = None,
+    ) -> Margin:
+        """Return the margin on samples, rendered as prompts are; stored ones cut at `longest`."""
+        return Margin(
+            self.model,
+            samples,
+            self.hook_point,
+            positions=self.positions,
+            chat=self.chat,
+            system=self.system,
+            longest=longest,
+            max_tokens=max_tokens,
+        )
+
     def prompted(
         self, conversations: Conversations, examples: Sequence[Sample]
     ) -> list[tuple[Message, ...]]:

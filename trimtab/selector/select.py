@@ -47,7 +47,6 @@ from trimtab.steering.generation import render_with_room
 from trimtab.steering.judges.classifier import train_classifier
 from trimtab.steering.judges.judge import cannot_judge
 from trimtab.steering.judges.llm import JudgeEndpoint, llm_judge
-from trimtab.steering.margin import Margin
 from trimtab.store import Store
 from trimtab.store.fingerprint import longest_of, prompt_form
 
@@ -218,15 +217,7 @@ def select(
 
     say("measuring on held-out pairs and questions", 0, 0)
     held_out = HeldOut(
-        Margin(
-            model,
-            material.report,
-            bench.hook_point,
-            positions=bench.positions,
-            chat=bench.chat,
-            system=bench.system,
-            longest=bench.longest,
-        ),
+        bench.margin(material.report, longest=bench.longest),
         material.questions,
         Damage(model, bench.hook_point, max_texts=REPORT_TEXTS),
         Damage.on_chats(

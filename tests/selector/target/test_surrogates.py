@@ -34,7 +34,7 @@ def replies(ground: Ground) -> Replies:
     )
     positive = np.array([i % 2 == 0 for i in range(2 * MIN_REPLIES)] + [False, True] * 2)
     probability = np.array([p for _, p in texts])
-    return Replies(samples, positive, probability, ground.margin(samples))
+    return Replies(samples, positive, probability, ground.bench.margin(samples))
 
 
 def measured(ground: Ground, margin: Margin, direction: Tensor) -> np.ndarray:
@@ -51,11 +51,11 @@ def test_every_surrogate_has_a_name_that_people_can_read() -> None:
 
 def test_the_dataset_is_measured_whole_or_by_its_first_tokens(ground: Ground) -> None:
     by_name = {surrogate.name: surrogate for surrogate in on_samples(ground)}
-    whole = measured(ground, ground.margin(ground.tune), DIRECTION)
+    whole = measured(ground, ground.bench.margin(ground.tune), DIRECTION)
     assert by_name["dataset"].effect(DIRECTION) == pytest.approx(whole.mean(), abs=1e-6)
     np.testing.assert_allclose(by_name["dataset"].effects(DIRECTION), whole, atol=1e-6)
     assert list(by_name["dataset"].groups) == [sample.group for sample in ground.tune]
-    capped = ground.margin(ground.tune, max_tokens=FIRST_TOKENS)
+    capped = ground.bench.margin(ground.tune, max_tokens=FIRST_TOKENS)
     first = measured(ground, capped, DIRECTION).mean()
     assert by_name["dataset_first_tokens"].effect(DIRECTION) == pytest.approx(first, abs=1e-6)
     assert first != pytest.approx(whole.mean(), abs=1e-3)

@@ -164,24 +164,15 @@ def measure_prompting(bench: Bench, held_out: HeldOut, examples: Sequence[Sample
     """
     lengths = held_out.margin.lengths.tolist()
 
-    def margin(samples: Sequence[Sample]) -> Margin:
-        return Margin(
-            bench.model,
-            samples,
-            bench.hook_point,
-            chat=bench.chat,
-            system=bench.system,
-            max_tokens=lengths,
-        )
-
     def effects() -> list[float]:
         bare = held_out.margin.samples
         prompted = [replace(s, messages=with_examples(s.messages, examples)) for s in bare]
-        found = margin(prompted)
+        found = bench.margin(prompted, max_tokens=lengths)
         if len(found.samples) < len(bare):
             fit = {sample.id for sample in found.samples}
             some = zip(bare, prompted, strict=True)
-            found = margin([other if one.id in fit else one for one, other in some])
+            mixed = [other if one.id in fit else one for one, other in some]
+            found = bench.margin(mixed, max_tokens=lengths)
         return [float(x) for x in found.base - held_out.margin.base]
 
     replies = bench.replies(None, bench.prompted(held_out.questions, examples))

@@ -8,5 +8,5 @@ from trimtab.selector.target.surrogate import Surrogate, on_margin
 def surrogate(ground: Ground, _: Replies | None) -> Surrogate:
     """Return the surrogate."""
     return on_margin(
-        "dataset", ground, ground.margin(ground.tune, longest=ground.bench.longest), "dataset"
+        "dataset", ground, ground.bench.margin(ground.tune, longest=ground.bench.longest), "dataset"
     )

@@ -12,5 +12,5 @@ FIRST_TOKENS = 4
 
 def surrogate(ground: Ground, _: Replies | None) -> Surrogate:
     """Return the surrogate."""
-    margin = ground.margin(ground.tune, longest=ground.bench.longest, max_tokens=FIRST_TOKENS)
+    margin = ground.bench.margin(ground.tune, longest=ground.bench.longest, max_tokens=FIRST_TOKENS)
     return on_margin("dataset_first_tokens", ground, margin, "dataset, first tokens")

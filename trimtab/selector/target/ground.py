@@ -1,6 +1,5 @@
 """What surrogates are measured on, and the truth that they are held against."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -11,7 +10,6 @@ from torch import Tensor
 from trimtab.pairs import Sample
 from trimtab.selector.bench import Bench
 from trimtab.selector.material import Conversation, groups_of
-from trimtab.steering.margin import Margin
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,25 +50,6 @@ class Ground:
     def strength(self) -> float:
         """The dense vector's multiplier at the damage budget, of unit length."""
         return self.bench.calibrate(self.dense).multiplier
-
-    def margin(
-        self,
-        samples: Sequence[Sample],
-        *,
-        max_tokens: int | None = None,
-        longest: int | None = None,
-    ) -> Margin:
-        """Return the margin on some samples, as the bench renders them; stored ones are cut."""
-        return Margin(
-            self.bench.model,
-            samples,
-            self.bench.hook_point,
-            positions=self.bench.positions,
-            chat=self.bench.chat,
-            system=self.bench.system,
-            max_tokens=max_tokens,
-            longest=longest,
-        )
 
     def shown(self, direction: Tensor | None) -> NDArray[np.bool_]:
         """Return whether the reply to each prompt shows the behaviour, `(n_prompts,)`.

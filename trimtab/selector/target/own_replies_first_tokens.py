@@ -12,6 +12,6 @@ def surrogate(ground: Ground, replies: Replies | None) -> Surrogate | None:
     weights = None if replies is None else kept(replies)
     if replies is None or weights is None:
         return None
-    margin = ground.margin(replies.samples, max_tokens=FIRST_TOKENS)
+    margin = ground.bench.margin(replies.samples, max_tokens=FIRST_TOKENS)
     key = f"{replies.key}, first tokens"
     return on_margin("own_replies_first_tokens", ground, margin, key, weights)

@@ -74,7 +74,7 @@ def write_replies(ground: Ground, directions: Sequence[Tensor]) -> Replies | Non
                 probability.append(p)
     if not samples:
         return None
-    margin = ground.margin(samples)
+    margin = ground.bench.margin(samples)
     return Replies(tuple(samples), np.array(positive), np.array(probability), margin)
 
 
