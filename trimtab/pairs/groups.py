@@ -20,10 +20,15 @@ class Duplicates:
     completions: list[tuple[str, ...]]
 
 
+def prompt_key(prompt: str) -> str:
+    """The normalised prompt without choices spelled out in it."""
+    return normalise_prompt(without_choices(prompt))
+
+
 def group_key(sample: Sample) -> str:
-    """The normalised prompt without choices spelled out in it; of a raw text, the text itself."""
+    """The key of a sample's prompt; of a raw text, the text itself, normalised."""
     if sample.messages:
-        return normalise_prompt(without_choices(sample.prompt))
+        return prompt_key(sample.prompt)
     return normalise_prompt(" ".join(text for _, text in sample.sides))
 
 

@@ -72,6 +72,7 @@ def card_of(
         "largest": _largest(tables["features"]) if "features" in tables else None,
         "behavior": None if explanation.against is None else explanation.against.behavior,
         **({} if explanation.effects is None else explanation.effects.to_json()),
+        "left_out": explanation.left_out,
         "seed": explanation.seed,
         "splits": None if explanation.material is None else explanation.material.splits.to_json(),
         "fingerprint": explanation.model.fingerprint(),

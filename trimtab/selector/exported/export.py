@@ -360,6 +360,7 @@ def _card(
         "measured": {
             "tune": [sample.id for sample in selection.material.tune],
             "report": [sample.id for sample in selection.material.report],
+            "prompts": [asked[-1]["content"] for asked in selection.material.prompts],
             "questions_left_out": list(selection.material.questions_seen),
         },
         "seeds": dict.fromkeys(("split", "panel", "search", "controls"), selection.settings.seed)

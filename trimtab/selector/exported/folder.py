@@ -21,6 +21,13 @@ WRONG = (KeyError, TypeError, ValueError, AttributeError, IndexError)
 DECOMPOSITION = "decomposition"  # the table that only such a folder has
 
 
+def folder_of(file: Path) -> Path:
+    """Return the folder of an exported vector whose own file is named; any other path as it is."""
+    from trimtab.steering.formats.stored import VECTOR_FILE  # brings numpy and the formats along
+
+    return file.parent if file.name in (VECTOR_FILE, STRONGEST_FILE) else file
+
+
 def read_card(folder: Path) -> dict[str, Any]:
     """Return the card of an exported vector.
 
