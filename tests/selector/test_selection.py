@@ -20,6 +20,8 @@ from trimtab.model.hook_points import HookPoint
 from trimtab.model.language_model import LanguageModel
 from trimtab.model.sae import SAE
 from trimtab.pairs import Message, Sample
+from trimtab.pairs.groups import prompt_key
+from trimtab.selector.explanation.seen import read_seen
 from trimtab.selector.exploration.surface import FAITHFUL
 from trimtab.selector.exported.export import export_selection
 from trimtab.selector.exported.folder import CARD, STRONGEST_FILE, read_card, sha256, tables
@@ -240,6 +242,9 @@ def test_what_chose_the_vector_is_not_used_to_report_it(exported: Path) -> None:
     questions = set(pl.read_parquet(exported / "replies.parquet")["question"])
     chosen_by = samples.filter(pl.col("split") != "report")
     assert not questions & set(chosen_by["prompt"])
+    seen = read_seen(exported, card)  # so that `explain` keeps them apart, too
+    assert seen.groups == groups["select"] | groups["tune"]
+    assert not set(map(prompt_key, questions)) & seen.prompts
 
 
 def test_the_receipt_sums_to_the_vector(exported: Path) -> None:
@@ -680,6 +685,7 @@ def test_unpaired_texts_take_open_questions(
 ) -> None:
     card = whole_run(store, "texts", tiny_sae, questions=["What now?", "Agree?", "And then?"])
     assert card["held_out"]["n_questions"] == 1  # two of the three served the choice
+    assert len(card["measured"]["prompts"]) == 2
     assert card["held_out"]["behavior_rate"]["value"] is not None
 
 

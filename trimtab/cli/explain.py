@@ -19,7 +19,7 @@ from trimtab.cli.options import (
     StatedSaeOption,
 )
 from trimtab.cli.printing import print_json
-from trimtab.selector.exported.folder import CARD
+from trimtab.selector.exported.folder import CARD, folder_of
 
 SHOWN_FEATURES = 12
 
@@ -96,7 +96,7 @@ def explain(
         raise typer.BadParameter("needs --store or --pairs", param_hint="--behavior")
     if raw and not pairs:
         raise typer.BadParameter("needs --pairs", param_hint="--raw")
-    if raw and (file / CARD).is_file():
+    if raw and (folder_of(file) / CARD).is_file():
         raise typer.BadParameter(
             "the vector's card says how prompts are rendered", param_hint="--raw"
         )

@@ -1,6 +1,5 @@
 """From a store, or from pairs, to an exported vector with its report: what the commands call."""
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,8 @@ from trimtab.model.language_model import LanguageModel, load_model
 from trimtab.model.sae import SAE, load_sae
 from trimtab.pairs import Sample
 from trimtab.selector.exported.export import export_selection
+from trimtab.selector.exported.folder import refuse_existing
+from trimtab.selector.journal import work_folder
 from trimtab.selector.loading import load_for
 from trimtab.selector.material import check_behavior
 from trimtab.selector.report import render_report
@@ -50,18 +51,14 @@ def run(
         ModelError, SelectionError, PairsError: as `select` and the loaders say; the model or SAE
             is not the store's.
     """
-    if out.exists():
-        raise VectorError(f"{out} exists already; name another folder, or remove it first")
+    refuse_existing(out)
     check_behavior(store, behavior)
     model, sae = load_for(store, model, sae, device=device)
-    work = out.with_name(out.name + ".work")
-    with Stages(shown=progress) as stages:
+    with work_folder(out) as work, Stages(shown=progress) as stages:
         selection = select(
             store, model, sae, behavior, work, questions=questions, settings=settings, say=stages
         )
-        card = export_selection(selection, store, out, render_report)
-    shutil.rmtree(work)
-    return card
+        return export_selection(selection, store, out, render_report)
 
 
 def build_and_run(

@@ -17,13 +17,16 @@ from trimtab.errors import SelectionError, VectorError
 from trimtab.model.hook_points import HookPoint
 from trimtab.model.language_model import LanguageModel
 from trimtab.model.sae import SAE
-from trimtab.pairs import Sample
+from trimtab.pairs import Sample, split
+from trimtab.selector import material
 from trimtab.selector.explanation import run as running
 from trimtab.selector.explanation.explain import TEXTS, Against, Explanation, explain
 from trimtab.selector.explanation.export import card_of, tables_of, write_explanation
 from trimtab.selector.explanation.run import Pairs, Reader, Where, run
+from trimtab.selector.explanation.seen import Seen, read_seen
 from trimtab.selector.exported.folder import read_card, read_explanation
 from trimtab.selector.exported.verify import problems
+from trimtab.selector.material import Material, gather
 from trimtab.selector.report.explained import render_explanation, said
 from trimtab.steering.damage import Damage
 from trimtab.steering.formats import StoredVector, safetensors
@@ -123,7 +126,7 @@ def test_every_control_stands_beside_it_at_the_same_damage(found: Explanation) -
         if name != "unsteered":
             assert outcome.calibration is not None
             assert outcome.calibration.damage.mean == pytest.approx(BUDGET, rel=0.03), name
-    assert outcomes["random_direction"].draws == 3
+    assert outcomes["random_direction"].draws == 10
     # 16 features span the 16 dimensions, so that they are the vector again.
     np.testing.assert_allclose(
         outcomes["16_features"].effects, outcomes["vector"].effects, atol=0.02
@@ -288,6 +291,7 @@ def loads_tiny(
     monkeypatch.setattr(running, "load_model", load)
     monkeypatch.setattr(running, "load_model_of", load)
     monkeypatch.setattr(running, "load_sae", lambda spec, _: None if spec == "none" else tiny_sae)
+    monkeypatch.setattr(running, "load_for", lambda *_, **__: (tiny_model, None))
     return lambda: None
 
 
@@ -310,6 +314,41 @@ def test_pairs_that_no_store_holds_are_run_first(tmp_path: Path) -> None:
     assert {file.name for file in tmp_path.iterdir()} == {"v.npy", "explained"}
     assert (out / "report.html").stat().st_size > 10_000
     assert card["decomposition"] is None
+
+
+def ids_of(card: dict[str, Any]) -> set[str]:
+    return {i for ids in card["splits"].values() for i in ids}
+
+
+@pytest.mark.usefixtures("loads_tiny")
+def test_pairs_of_another_call_are_not_measured_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.save(tmp_path / "v.npy", RANDOM)
+    others = [replace(sample, id=f"other {sample.id}") for sample in PAIRS]
+
+    def stop(*_: object, **__: object) -> Any:
+        raise Stop
+
+    def again(samples: list[Sample]) -> dict[str, Any]:
+        arguments = (tmp_path / "v.npy", Pairs(samples=samples), tmp_path / "explained")
+        card, _ = run(
+            *arguments,
+            where=Where(POINT),
+            reader=Reader(sae="none"),
+            budget=BUDGET,
+            progress=False,
+        )
+        return card
+
+    for cut, samples in (("explain", others), ("render_explanation", PAIRS)):
+        with monkeypatch.context() as patched:
+            patched.setattr(running, cut, stop)
+            with pytest.raises(Stop):
+                again(samples)
+    with pytest.raises(SelectionError, match="unfinished run with other settings"):
+        again(others)
+    assert ids_of(again(PAIRS)) == {sample.id for sample in PAIRS}
 
 
 @pytest.mark.usefixtures("loads_tiny")
@@ -363,6 +402,163 @@ def test_another_model_of_the_same_width_is_not_the_cards(
         again(other)
     again(other | {"model_dtype": "bfloat16"})  # of which the bytes say nothing
     again(own | {"model": "org/copied"})
+
+
+@pytest.mark.usefixtures("loads_tiny")
+def test_a_store_of_another_model_than_the_cards_is_refused(
+    tmp_path: Path, store: Store, tiny_model: LanguageModel
+) -> None:
+    folder = export(tmp_path, PAIRS, {**tiny_model.fingerprint(), "model_config_sha256": "0" * 64})
+    for file in (folder, folder / VECTOR_FILE):
+        with pytest.raises(SelectionError, match=r"is another: model_config_sha256 .* store"):
+            run(file, Pairs(store), budget=BUDGET, progress=False)
+
+
+def export(
+    folder: Path,
+    chosen_on: list[Sample],
+    fingerprint: dict[str, str],
+    prompts: tuple[str, ...] = (),
+) -> Path:
+    """A vector as `select` exports it of these pairs with seed 0: what `explain` reads of it."""
+    safetensors.write(stored(), folder / VECTOR_FILE)
+    split_of = {i: name for name, ids in split(chosen_on, 0, SHARES).to_json().items() for i in ids}
+    card = {"settings": {}, "fingerprint": fingerprint | FORM, "measured": {"prompts": prompts}}
+    (folder / "card.json").write_text(json.dumps(card))
+    pl.DataFrame(
+        [
+            {"group": sample.group, "split": split_of[sample.id], "prompt": sample.prompt,
+             "positive": sample.positive, "negative": sample.negative}
+            for sample in chosen_on
+        ]
+    ).write_parquet(folder / "samples.parquet")  # fmt: skip
+    return folder
+
+
+SHARES = Against.shares
+
+
+def apart(number: int) -> Sample:
+    return replace(pair(number), id=f"apart {number}", group=f"group {number}")
+
+
+@pytest.fixture(scope="module")
+def grown(tmp_path_factory: pytest.TempPathFactory, tiny_model: LanguageModel) -> Store:
+    """Of 60 pairs, a group each."""
+    path = tmp_path_factory.mktemp("grown") / "store"
+    pairs = [apart(i) for i in range(60)]
+    return build(path, pairs, tiny_model, None, hook_point=str(POINT), progress=False)
+
+
+@pytest.mark.usefixtures("loads_tiny")
+def test_an_exported_vector_is_not_measured_on_what_chose_it(
+    tmp_path: Path, grown: Store, tiny_model: LanguageModel
+) -> None:
+    pairs = grown.samples()
+    folder = export(tmp_path, pairs[:24], tiny_model.fingerprint())
+    card, tables = run(folder, Pairs(grown), budget=BUDGET, progress=False)
+    before, now = split(pairs[:24], 0, SHARES), split(pairs, 0, SHARES)
+    chose = {*before.select, *before.tune}
+    unseen = [sample for sample in pairs if sample.id in set(now.report) - chose]
+    assert card["splits"]["report"] == [sample.id for sample in unseen]
+    assert card["held_out"]["n_pairs"] == len(unseen)
+    assert set(tables["replies"]["question"]) == {sample.prompt for sample in unseen}
+    without = len(now.report) - len(unseen)
+    assert card["left_out"] == {"pairs": without, "questions": without}
+    assert without > 0
+    told = " ".join(said(card))
+    assert f"pairs {without}, questions {without}" in told
+    assert "only its maker knows" not in told
+
+
+def material_of(store: Store, questions: list[str] | None = None, seed: int = 0) -> Material:
+    return gather(
+        store, None, "refusal", questions=questions, poolings=("mean",), shares=SHARES, seed=seed
+    )
+
+
+def seen_by(folder: Path, chosen_on: list[Sample], prompts: tuple[str, ...] = ()) -> Seen:
+    export(folder, chosen_on, {}, prompts)
+    return read_seen(folder, read_card(folder))
+
+
+def test_of_the_same_splits_and_of_another_data_set_nothing_is_left_out(
+    tmp_path: Path, grown: Store
+) -> None:
+    found = material_of(grown)
+    others = [
+        replace(sample, messages=({"role": "user", "content": f"Otherwise {i}?"},))
+        for i, sample in enumerate(grown.samples())
+    ]
+    for chosen_on in (grown.samples(), others):  # whatever the groups of others are called
+        left, left_out = seen_by(tmp_path, chosen_on).left_out_of(found)
+        assert left_out == {"pairs": 0, "questions": 0}
+        assert (left.report, left.questions, left.splits) == (
+            found.report, found.questions, found.splits,
+        )  # fmt: skip
+
+
+def test_a_pair_that_chose_the_vector_is_known_by_what_it_says(
+    tmp_path: Path, grown: Store
+) -> None:
+    found = material_of(grown, seed=2)
+    expected, left_out = seen_by(tmp_path, grown.samples()[:24]).left_out_of(found)
+    assert left_out["pairs"] > 0
+    seen = seen_by(tmp_path, grown.samples()[:24])
+    renamed = replace(seen, groups=frozenset(f"called {group}" for group in seen.groups))
+    assert renamed.left_out_of(found)[0].report == expected.report
+
+
+def test_a_prompt_that_every_split_shares_leaves_out_the_pairs_that_chose_and_no_others(
+    tmp_path: Path, tiny_model: LanguageModel
+) -> None:
+    asked = ({"role": "user", "content": "Would you say this?"},)
+    statements = [replace(apart(i), messages=asked, positive=f"I say {i}.") for i in range(48)]
+    store = build(
+        tmp_path / "store", statements, tiny_model, None, hook_point=str(POINT), progress=False
+    )
+    seen = seen_by(tmp_path, statements[:24])
+    left, left_out = seen.left_out_of(material_of(store))
+    assert left_out["pairs"] > 0
+    assert left.report
+    assert not {sample.group for sample in left.report} & seen.groups
+
+
+def test_questions_whose_replies_chose_the_vector_are_not_asked(
+    tmp_path: Path, grown: Store
+) -> None:
+    asked = ["What now?", "And then, pray?"]
+    seen = seen_by(tmp_path, grown.samples(), prompts=("what NOW",))
+    left, left_out = seen.left_out_of(material_of(grown, asked))
+    assert [conversation[0]["content"] for conversation in left.questions] == asked[1:]
+    assert left_out == {"pairs": 0, "questions": 1}
+    with pytest.raises(SelectionError, match="every question to measure on took part"):
+        seen.left_out_of(material_of(grown, asked[:1]))
+
+
+def test_where_too_little_is_left_that_did_not_choose_the_vector_that_is_said(
+    tmp_path: Path, grown: Store
+) -> None:
+    seen = seen_by(tmp_path, grown.samples())
+    with pytest.raises(SelectionError, match=r"took part in choosing .*no --seed"):
+        seen.left_out_of(material_of(grown, seed=1))
+    (tmp_path / "samples.parquet").write_bytes(b"nothing")
+    with pytest.raises(VectorError, match="not known which pairs chose the vector"):
+        read_seen(tmp_path, read_card(tmp_path))
+
+
+def test_replies_are_judged_by_every_pair_that_is_not_measured_on(
+    store: Store, tiny_model: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(material, "MAX_TUNE", 2)
+    found = explain(
+        stored(), tiny_model, None, tmp_path, against=Against(store, "refusal"), budget=BUDGET
+    )
+    assert found.material is not None and found.effects is not None
+    splits = found.material.splits
+    assert len(found.material.tune) < len(splits.tune)
+    learnt_from = found.effects.bench.classifier.n_texts
+    assert learnt_from == 2 * len([*splits.select, *splits.tune])
 
 
 @pytest.mark.usefixtures("loads_tiny")

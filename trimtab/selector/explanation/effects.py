@@ -1,7 +1,7 @@
 """What a vector does to pairs of a behaviour that did not make its rivals, beside its controls.
 
-The vector was chosen by somebody else, perhaps on these very pairs: what this measures is held out
-for the controls, and for the vector only where its maker kept the same pairs out.
+What this measures is held out for the controls. For the vector it is where an exported vector's
+folder says what chose it, see `seen`; one that somebody else made may rest on these very pairs.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -36,8 +36,7 @@ if TYPE_CHECKING:
     from trimtab.model.language_model import LanguageModel
 
 RECONSTRUCTED = (4, 16, 64)  # features of the reconstructions that are measured
-RANDOM = 3  # random directions
-SEARCH_TEXTS = 16  # of the bench's own damage meter, which nothing here rests on
+RANDOM = 10  # random directions
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,14 +133,13 @@ def measure_effects(
         VectorError: the vector cannot be brought to the damage budget.
         SelectionError: there are too few completions to train the judge of replies on.
     """
-    judged_by = [*material.select, *material.tune]
     bench = Bench(
         journal,
         vector.hook_point,
-        Damage(model, vector.hook_point, max_texts=SEARCH_TEXTS),
+        damage,
         budget,
         model,
-        train_classifier(judged_by, model),
+        train_classifier(material.seen, model),
         positions=vector.positions,
         chat=chat,
         system=system,

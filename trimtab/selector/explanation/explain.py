@@ -19,6 +19,7 @@ from trimtab.selector.explanation.decomposition import (
     text_residuals,
 )
 from trimtab.selector.explanation.effects import Effects, measure_effects, rivals
+from trimtab.selector.explanation.seen import Seen
 from trimtab.selector.journal import Journal
 from trimtab.selector.material import Material, gather
 from trimtab.selector.scales import digest
@@ -47,12 +48,14 @@ class Against:
         behavior: which of its behaviours.
         questions: held-out open questions; None takes the prompts of held-out pairs.
         shares: of the groups that make the dense vector, that help to judge, that measure.
+        seen: what chose the vector, of which nothing is measured on; None where nobody knows.
     """
 
     store: Store
     behavior: str
     questions: Sequence[str] | None = None
     shares: tuple[float, float, float] = (0.5, 0.25, 0.25)
+    seen: Seen | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +73,8 @@ class Explanation:
         decomposition: None without an SAE.
         effects: None without pairs.
         material: how the pairs were split; None without.
+        left_out: how many pairs and questions were not measured on, since they, or others of their
+            groups, chose the vector; None without pairs, or where nobody knows what chose it.
     """
 
     vector: SteeringVector
@@ -85,6 +90,7 @@ class Explanation:
     against: Against | None
     material: Material | None
     effects: Effects | None
+    left_out: dict[str, int] | None
     seconds: float
 
 
@@ -109,13 +115,14 @@ def explain(
         against: pairs to measure it on; None leaves effects and controls out.
         budget: damage that vectors are compared at, in nats per token.
         seed: of splits and random controls; that of the run which made the vector, where it was
-            trimtab's, keeps its choice and this proof apart.
+            trimtab's, leaves the most to measure on.
         say: told (stage, steps done, steps in all).
 
     Raises:
         VectorError: the vector is not the model's, the SAE or the store reads another place, or
             nothing brings the vector to the damage budget.
-        SelectionError, PairsError: there are too few pairs.
+        SelectionError, PairsError: there are too few pairs, or too few that did not choose the
+            vector.
     """
     started = time.monotonic()
     vector = SteeringVector(
@@ -137,7 +144,7 @@ def explain(
     decoder = None if sae is None else sae.W_dec.detach().float().cpu()
     say("matching pursuit", 0, 0)
     pursued = [] if decoder is None else pursue(vector.direction, decoder, max(SIZES))
-    material, effects = None, None
+    material, effects, left_out = None, None, None
     if against is not None:
         material = gather(
             against.store,
@@ -148,6 +155,8 @@ def explain(
             shares=against.shares,
             seed=seed,
         )
+        if against.seen is not None:
+            material, left_out = against.seen.left_out_of(material)
         chat, system = prompt_form(against.store.fingerprint)
         effects = measure_effects(
             vector,
@@ -189,6 +198,7 @@ def explain(
         against=against,
         material=material,
         effects=effects,
+        left_out=left_out,
         seconds=time.monotonic() - started,
     )
 
@@ -227,6 +237,7 @@ def _asked(against: Against) -> dict[str, object]:
         "behavior": against.behavior,
         "questions": questions,
         "shares": list(against.shares),
+        "seen": None if against.seen is None else against.seen.digest,
     }
 
 

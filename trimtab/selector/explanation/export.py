@@ -10,7 +10,6 @@
 """
 
 import json
-import shutil
 from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -20,12 +19,11 @@ from typing import Any
 
 import polars as pl
 
-from trimtab.errors import VectorError
 from trimtab.selector.explanation.decomposition import SIZES
+from trimtab.selector.explanation.effects import Effects
 from trimtab.selector.explanation.explain import Explanation
 from trimtab.selector.exported.described import DESCRIBED, descriptions_of
-from trimtab.selector.exported.folder import CARD, EXPLANATION, sha256
-from trimtab.selector.proof.replies import replies_table
+from trimtab.selector.exported.folder import CARD, EXPLANATION, sha256, written_whole
 
 NAMED = 20  # features that the card names
 LIBRARIES = ("torch", "transformers")
@@ -39,8 +37,7 @@ def tables_of(explanation: Explanation) -> dict[str, pl.DataFrame]:
         tables["decomposition"] = pl.DataFrame(rows)
         tables["features"] = _features(explanation)
     if explanation.effects is not None:
-        found = explanation.effects
-        tables["replies"] = replies_table(found.bench, found.held_out, found.outcomes)
+        tables["replies"] = _replies(explanation.effects)
     return tables
 
 
@@ -75,6 +72,7 @@ def card_of(
         "largest": _largest(tables["features"]) if "features" in tables else None,
         "behavior": None if explanation.against is None else explanation.against.behavior,
         **({} if explanation.effects is None else explanation.effects.to_json()),
+        "left_out": explanation.left_out,
         "seed": explanation.seed,
         "splits": None if explanation.material is None else explanation.material.splits.to_json(),
         "fingerprint": explanation.model.fingerprint(),
@@ -96,16 +94,42 @@ def write_explanation(
     Raises:
         VectorError: `out` exists already; nothing is overwritten.
     """
-    if out.exists():
-        raise VectorError(f"{out} exists already; name another folder, or remove it first")
-    part = out.with_name(out.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    for name, table in tables.items():
-        table.write_parquet(part / f"{name}.parquet")
-    (part / CARD).write_text(json.dumps(card, indent=1, ensure_ascii=False), encoding="utf-8")
-    draw(part)
-    part.replace(out)
+    with written_whole(out) as part:
+        for name, table in tables.items():
+            table.write_parquet(part / f"{name}.parquet")
+        (part / CARD).write_text(json.dumps(card, indent=1, ensure_ascii=False), encoding="utf-8")
+        draw(part)
+
+
+def _replies(found: Effects) -> pl.DataFrame:
+    """A row a (vector, question): the reply to it, and how the judge takes it."""
+    questions = [messages[-1]["content"] for messages in found.held_out.questions]
+    return pl.DataFrame(
+        [
+            {
+                "vector": name,
+                "question": question,
+                "reply": reply,
+                "shown": bool(shown),
+                "probability": float(p),
+            }
+            for name, outcome in found.outcomes.items()
+            for question, reply, shown, p in zip(
+                questions,
+                outcome.replies,
+                outcome.shown[:, 0],
+                found.bench.classifier.probability(outcome.replies),
+                strict=True,
+            )
+        ],
+        schema={
+            "vector": pl.String,
+            "question": pl.String,
+            "reply": pl.String,
+            "shown": pl.Boolean,
+            "probability": pl.Float64,
+        },
+    )
 
 
 def _features(explanation: Explanation) -> pl.DataFrame:

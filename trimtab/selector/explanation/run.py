@@ -1,5 +1,6 @@
 """From a file with a vector to its explanation: what the command calls."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,14 +8,21 @@ from typing import Any
 
 import polars as pl
 
-from trimtab.errors import SelectionError, VectorError
+from trimtab.errors import SelectionError
 from trimtab.model.hook_points import HookPoint
 from trimtab.model.language_model import LanguageModel, load_model
 from trimtab.model.sae import SAE, load_sae
 from trimtab.pairs import Sample
 from trimtab.selector.explanation.explain import Against, explain
 from trimtab.selector.explanation.export import card_of, tables_of, write_explanation
-from trimtab.selector.exported.folder import CARD, read_card, telling_what_lacks
+from trimtab.selector.explanation.seen import read_seen
+from trimtab.selector.exported.folder import (
+    CARD,
+    folder_of,
+    read_card,
+    refuse_existing,
+    telling_what_lacks,
+)
 from trimtab.selector.journal import work_folder
 from trimtab.selector.loading import load_for
 from trimtab.selector.report.explained import render_explanation
@@ -97,8 +105,9 @@ def run(
     """Explain the vector in `file`; return its card and tables, and write them where asked to.
 
     Args:
-        file: of any kind that `read_any` reads, or the folder of an exported vector, whose card
-            says which model, SAE, splits and seed are meant.
+        file: of any kind that `read_any` reads, or an exported vector: its folder or a file there.
+            Its card says which model, SAE, shares and seed are meant, and on what chose it nothing
+            is measured.
         pairs: to measure it on; None leaves effects and controls out.
         out: folder to write, with a report; it must not exist yet. An interrupted run leaves its
             journal in `<out>.work`; the same call resumes from it.
@@ -112,20 +121,22 @@ def run(
         VectorError: the vector cannot be read or brought to the budget, or `out` exists.
         ModelError, SelectionError, StoreError, PairsError: as the parts say.
     """
-    if out is not None and out.exists():
-        raise VectorError(f"{out} exists already; name another folder, or remove it first")
+    if out is not None:
+        refuse_existing(out)
     stored = read_any(
         file, hook_point=where.hook_point, tensor=where.tensor, positions=where.positions
     )
     behavior = None if pairs is None else pairs.chosen()
-    card = read_card(file) if (file / CARD).is_file() else None
-    with telling_what_lacks(file):
+    folder = folder_of(file)
+    card = read_card(folder) if (folder / CARD).is_file() else None
+    with telling_what_lacks(folder):
         settings = {} if card is None else card["settings"]
         shares = tuple(settings.get("shares", Against.shares))
         seed = int(settings.get("seed", 0)) if seed is None else seed
         if card is not None:
             prompt_form(card["fingerprint"])
             _ = [card["fingerprint"][name] for name in ("model", "model_revision", "sae")]
+        seen = None if card is None or pairs is None else read_seen(folder, card)
     model, sae = _load(None if pairs is None else pairs.store, card, reader)
     with work_folder(out) as work, Stages(shown=progress) as stages:
         against = None
@@ -133,8 +144,8 @@ def run(
             store = pairs.store
             if store is None:
                 stages("running the pairs", 0, 0)
-                store = _run_pairs(pairs, stored, card, model, work / "pairs")
-            against = Against(store, behavior, pairs.questions, shares)
+                store = _run_pairs(pairs, stored, card, model, work)
+            against = Against(store, behavior, pairs.questions, shares, seen)
         found = explain(
             stored, model, sae, work, against=against, budget=budget, seed=seed, say=stages
         )
@@ -151,6 +162,8 @@ def _load(
     """Load the model and SAE that a store names, or a card, or the reader; the SAE as asked."""
     if store is not None:
         model, sae = load_for(store, device=reader.device)
+        if card is not None:
+            _check_model(card["fingerprint"], model)
         return model, sae if reader.sae is None else load_sae(reader.sae, model)
     if card is not None:
         fields = card["fingerprint"]
@@ -171,7 +184,8 @@ def _check_model(fields: Mapping[str, str], model: LanguageModel) -> None:
     if differing:
         raise SelectionError(
             f"the vector was made for model {fields.get('model')}, and {model.name} is another: "
-            f"{', '.join(differing)} differ; name a copy of its own with --model"
+            f"{', '.join(differing)} differ; explain it with its own: name a copy of that with "
+            "--model, or a store that was built with it"
         )
 
 
@@ -180,12 +194,17 @@ def _run_pairs(
     stored: StoredVector,
     card: dict[str, Any] | None,
     model: LanguageModel,
-    folder: Path,
+    work: Path,
 ) -> Store:
-    """Build a passing store of the pairs' residuals where the vector acts."""
+    """Build a passing store of the pairs' residuals where the vector acts.
+
+    Its name is the pairs', since a store only grows: a call that was broken off, or that meant
+    other pairs, leaves none of its own in this one's.
+    """
+    named = hashlib.sha256("\n".join(map(repr, pairs.samples)).encode()).hexdigest()[:16]
     chat, system = (pairs.chat, None) if card is None else prompt_form(card["fingerprint"])
     return build(
-        folder,
+        work / f"pairs-{named}",
         pairs.samples,
         model,
         None,

@@ -19,7 +19,6 @@ The folder is written beside its place and moved there when it is whole.
 
 import hashlib
 import json
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -31,12 +30,17 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from trimtab.errors import VectorError
 from trimtab.selector.exploration.finalists import CONFIDENCE
 from trimtab.selector.exploration.pruning import usefulness
 from trimtab.selector.exploration.surface import surface_rows
 from trimtab.selector.exported.described import DESCRIBED
-from trimtab.selector.exported.folder import CARD, STRONGEST_FILE, read_card, sha256
+from trimtab.selector.exported.folder import (
+    CARD,
+    STRONGEST_FILE,
+    read_card,
+    sha256,
+    written_whole,
+)
 from trimtab.selector.exported.receipt import receipt
 from trimtab.selector.intervals import Estimate
 from trimtab.selector.parts import compose
@@ -69,27 +73,22 @@ def export_selection(
     Raises:
         VectorError: `out` exists already; nothing is overwritten.
     """
-    if out.exists():
-        raise VectorError(f"{out} exists already; name another folder, or remove it first")
-    part = out.with_name(out.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    second = second_judge(selection.bench, selection.material)
-    tables = _tables(selection, store, second)
-    for name, table in tables.items():
-        table.write_parquet(part / f"{name}.parquet")
-    card = _card(selection, store, tables.get("features"), _judges(selection, second, tables))
-    vector = SteeringVector(
-        selection.direction, selection.bench.hook_point, selection.bench.positions
-    )
-    save_vector(vector, part / VECTOR_FILE, multiplier=card["multiplier"])
-    if card["strongest"] is not None:
-        strongest = SteeringVector(_strongest(selection), vector.hook_point, vector.positions)
-        save_vector(strongest, part / STRONGEST_FILE, multiplier=card["strongest"]["multiplier"])
-    card["checksums"] = {file.name: sha256(file) for file in sorted(part.iterdir())}
-    (part / CARD).write_text(json.dumps(card, indent=1, ensure_ascii=False), encoding="utf-8")
-    draw(part, out.name)
-    part.replace(out)
+    with written_whole(out) as part:
+        second = second_judge(selection.bench, selection.material)
+        tables = _tables(selection, store, second)
+        for name, table in tables.items():
+            table.write_parquet(part / f"{name}.parquet")
+        card = _card(selection, store, tables.get("features"), _judges(selection, second, tables))
+        point, positions = selection.bench.hook_point, selection.bench.positions
+        vector = SteeringVector(selection.direction, point, positions)
+        save_vector(vector, part / VECTOR_FILE, multiplier=card["multiplier"])
+        if card["strongest"] is not None:
+            strongest = SteeringVector(_strongest(selection), point, positions)
+            multiplier = card["strongest"]["multiplier"]
+            save_vector(strongest, part / STRONGEST_FILE, multiplier=multiplier)
+        card["checksums"] = {file.name: sha256(file) for file in sorted(part.iterdir())}
+        (part / CARD).write_text(json.dumps(card, indent=1, ensure_ascii=False), encoding="utf-8")
+        draw(part, out.name)
     return read_card(out)
 
 
@@ -361,6 +360,7 @@ def _card(
         "measured": {
             "tune": [sample.id for sample in selection.material.tune],
             "report": [sample.id for sample in selection.material.report],
+            "prompts": [asked[-1]["content"] for asked in selection.material.prompts],
             "questions_left_out": list(selection.material.questions_seen),
         },
         "seeds": dict.fromkeys(("split", "panel", "search", "controls"), selection.settings.seed)

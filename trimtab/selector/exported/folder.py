@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,13 @@ OPTIONAL = ("features", "judged")  # without an SAE; written by an earlier versi
 EXPLANATION = "explanation"  # the kind of a card that explains a vector and has none beside it
 WRONG = (KeyError, TypeError, ValueError, AttributeError, IndexError)
 DECOMPOSITION = "decomposition"  # the table that only such a folder has
+
+
+def folder_of(file: Path) -> Path:
+    """Return the folder of an exported vector whose own file is named; any other path as it is."""
+    from trimtab.steering.formats.stored import VECTOR_FILE  # brings numpy and the formats along
+
+    return file.parent if file.name in (VECTOR_FILE, STRONGEST_FILE) else file
 
 
 def read_card(folder: Path) -> dict[str, Any]:
@@ -73,6 +81,27 @@ def telling_what_lacks(folder: Path) -> Iterator[None]:
             f"{folder / CARD} lacks what is needed of it ({error!r}): it was written by another "
             "version of trimtab, or changed"
         ) from error
+
+
+def refuse_existing(out: Path) -> None:
+    """Raise VectorError where there is something at `out` already: nothing is overwritten."""
+    if out.exists():
+        raise VectorError(f"{out} exists already; name another folder, or remove it first")
+
+
+@contextmanager
+def written_whole(out: Path) -> Iterator[Path]:
+    """Give a folder beside `out` to write into, and move it there when all of it is written.
+
+    Raises:
+        VectorError: `out` exists already.
+    """
+    refuse_existing(out)
+    part = out.with_name(out.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    yield part
+    part.replace(out)
 
 
 def tables(folder: Path) -> dict[str, Path]:

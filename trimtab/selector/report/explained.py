@@ -147,11 +147,24 @@ def _measured(card: Mapping[str, Any]) -> list[str]:
             f"Its replies show {card['behavior']} at a rate of {rates['vector']}, unsteered ones "
             f"at {rates['unsteered']}."
         )
-    sentences.append(
-        "Whether these pairs took part in making the vector, only its maker knows; if they did, "
-        "its figures flatter it."
-    )
+    sentences.append(_who_chose(card.get("left_out")))
     return sentences
+
+
+def _who_chose(left_out: Mapping[str, int] | None) -> str:
+    """Say whether the vector was chosen on what it is measured on."""
+    if left_out is None:
+        return (
+            "Whether these pairs took part in making the vector, only its maker knows; if they "
+            "did, its figures flatter it."
+        )
+    told = "By the vector’s own record, none of these pairs and questions took part in choosing it"
+    if not any(left_out.values()):
+        return f"{told}."
+    return (
+        f"{told}. Left out, for they did or share a group with some that did: pairs "
+        f"{number(left_out['pairs'])}, questions {number(left_out['questions'])}."
+    )
 
 
 def _side_by_side(replies: pl.DataFrame) -> list[tuple[str, list[dict[str, Any]]]]:
