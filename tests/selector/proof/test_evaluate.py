@@ -220,7 +220,7 @@ def test_prompting_scores_the_tokens_that_the_store_kept(
         made.append(Margin(*arguments, **options))
         return made[-1]
 
-    monkeypatch.setattr("trimtab.selector.proof.evaluate.Margin", margin)
+    monkeypatch.setattr("trimtab.selector.bench.Margin", margin)
     measure_prompting(bench, held_out, SAMPLES[4:5])
     assert made[0].lengths.tolist() == cut.lengths.tolist()
     assert made[0].samples[0].messages != SAMPLES[0].messages

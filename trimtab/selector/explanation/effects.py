@@ -29,7 +29,6 @@ from trimtab.selector.proof.evaluate import (
 )
 from trimtab.steering.damage import Damage
 from trimtab.steering.judges.classifier import train_classifier
-from trimtab.steering.margin import Margin
 from trimtab.steering.vector import SteeringVector
 
 if TYPE_CHECKING:
@@ -145,15 +144,7 @@ def measure_effects(
         system=system,
     )
     held_out = HeldOut(
-        Margin(
-            model,
-            material.report,
-            vector.hook_point,
-            positions=vector.positions,
-            chat=chat,
-            system=system,
-            longest=longest,
-        ),
+        bench.margin(material.report, longest=longest),
         material.questions,
         damage,
     )
