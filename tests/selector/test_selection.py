@@ -196,6 +196,7 @@ def test_the_card_says_all_that_it_promises(exported: Path) -> None:
     for beyond in (card["effect_beyond"], card["behavior_rate_beyond"]):
         assert set(beyond) == CONTROLS
         assert all(map(is_estimate, beyond.values()))
+    assert is_estimate(card["dense_beyond_unsteered"])
     learning = card["learning_curve"]
     assert [point["n"] for point in learning["points"]][-1] == card["samples"]["of"]
     assert all(is_estimate(point["effect"]) for point in learning["points"])

@@ -64,6 +64,15 @@ def test_it_says_all_of_it_in_two_sentences() -> None:
     )
 
 
+def test_where_the_dense_vector_adds_nothing_there_was_little_to_keep() -> None:
+    added = some(0.12, -0.01, 0.26)
+    assert found(card(dense_beyond_unsteered=added)).endswith(
+        " The dense vector’s own rate is not clearly above the unsteered model’s (difference 0.12 "
+        f"[{MINUS}0.01, 0.26]), so that there was little to keep."
+    )
+    assert found(card(dense_beyond_unsteered=some(0.7, 0.5, 0.8))) == found(CARD)
+
+
 def test_where_unlike_judges_hardly_agree_the_rates_are_doubted() -> None:
     second = {"agreement": some(0.5, 0.43, 0.58), "kappa": 0.01}
     assert found(card(judge__second=second)).endswith(

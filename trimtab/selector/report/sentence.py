@@ -105,7 +105,17 @@ def _written(card: Mapping[str, Any]) -> str:
     sentence = f"Its replies show the behaviour at a rate of {estimate(rate)}, {beside}"
     against = _against_random(card)
     sentence += f"; {against}." if against else "."
-    return sentence + _doubted(judge)
+    return sentence + _little_to_keep(card) + _doubted(judge)
+
+
+def _little_to_keep(card: Mapping[str, Any]) -> str:
+    added = card.get("dense_beyond_unsteered")
+    if added is None or verdict(Estimate(**added)) == "above":
+        return ""
+    return (
+        " The dense vector’s own rate is not clearly above the unsteered model’s (difference "
+        f"{estimate(Estimate(**added))}), so that there was little to keep."
+    )
 
 
 def _doubted(judge: Mapping[str, Any]) -> str:
