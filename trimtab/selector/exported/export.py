@@ -338,9 +338,7 @@ def _card(
             name: effect_beyond(minimal, control, held_out.groups).to_json()
             for name, control in controls.items()
         },
-        "dense_beyond_unsteered": rate_beyond(
-            controls["dense_mean_difference"], controls["unsteered"]
-        ).to_json(),
+        "dense_beyond_unsteered": rate_beyond(full, controls["unsteered"]).to_json(),
         "draws_as_good": {
             name: draws_as_good(minimal, control)
             for name, control in controls.items()
