@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from trimtab.model.language_model import LanguageModel
 
 RECONSTRUCTED = (4, 16, 64)  # features of the reconstructions that are measured
-RANDOM = 10  # random directions
+RANDOM = 5  # random directions, whose own variance the intervals count
 
 
 @dataclass(frozen=True, eq=False)
