@@ -31,7 +31,7 @@ from experiments.sae.yardstick import BUDGET, MAX_NEW_TOKENS, Found, Yardstick, 
 from trimtab.errors import SelectionError, VectorError
 from trimtab.model.language_model import load_model
 from trimtab.model.sae import SAE, load_sae
-from trimtab.selector.exploration.search import choose_features
+from trimtab.selector.exploration.ranked import choose_features
 from trimtab.selector.intervals import Estimate, ratio_estimate
 from trimtab.selector.journal import Journal
 from trimtab.selector.parts import Choice, Parts, compose

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from trimtab.errors import VectorError
 from trimtab.selector.exploration import search as module
-from trimtab.selector.exploration.search import choose_by_knobs, search, through
+from trimtab.selector.exploration.ranked import choose_by_knobs, through
+from trimtab.selector.exploration.search import search
 from trimtab.selector.exploration.surface import Candidate
 from trimtab.selector.parts import Choice, Parts, compose
 from trimtab.selector.rankers import FEATURE_RANKERS, SAMPLE_RANKERS, Evidence

@@ -10,7 +10,7 @@ from trimtab.errors import VectorError
 from trimtab.selector.exploration.gates import gate_path
 from trimtab.selector.exploration.objective import Objective
 from trimtab.selector.exploration.pruning import CurvePoint, prune, prune_jointly, sizes_down_from
-from trimtab.selector.exploration.search import choose_features
+from trimtab.selector.exploration.ranked import choose_features
 from trimtab.selector.exploration.surface import Candidate, Method
 from trimtab.selector.parts import Choice, Parts, compose
 from trimtab.selector.rankers import FEATURE_RANKERS, Evidence

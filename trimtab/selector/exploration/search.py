@@ -6,11 +6,9 @@ what, pooled how, and with which coefficients. The study lies in a journal file 
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import optuna
-import torch
 from optuna.samplers import TPESampler
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
@@ -18,81 +16,14 @@ from optuna.trial import FrozenTrial, TrialState
 from torch import Tensor
 
 from trimtab.errors import VectorError
+from trimtab.selector.exploration.ranked import choose_by_knobs
 from trimtab.selector.exploration.surface import Candidate
-from trimtab.selector.parts import Choice, Parts, terms
-from trimtab.selector.rankers import FEATURE_RANKERS, SAMPLE_RANKERS, Evidence
-from trimtab.selector.rankers.pursuit import matched
+from trimtab.selector.parts import Choice, Parts
+from trimtab.selector.rankers import FEATURE_RANKERS, SAMPLE_RANKERS
 
 MAX_FEATURES = 64
 SEED_STRIDE = 1_000_003  # between trials' seeds, so that runs of nearby seeds share none
 LARGEST_SHARE = 0.25  # of the samples: beyond it nothing is minimal
-
-
-Knobs = Mapping[str, str | int]
-
-
-def choose_features(
-    parts: Parts,
-    samples: tuple[int, ...],
-    gradient: Tensor,
-    *,
-    ranker: str,
-    count: int,
-    coefficients: str,
-) -> Choice | None:
-    """Return the best `count` features on the chosen samples; None where none qualifies.
-
-    Features are ranked on all samples, where their differences are known best, but only those are
-    used whose difference over the chosen samples has the same sign. Coefficients are `mean` (all 1)
-    or `matched` to the gradient's direction.
-    """
-    assert parts.features is not None
-    chosen = parts.features[list(samples)].mean(0)
-    agreeing = chosen.sign() == parts.features.mean(0).sign()
-    evidence = Evidence(replace(parts, features=parts.features * agreeing), gradient)
-    ranked = FEATURE_RANKERS[ranker](evidence)
-    best = ranked.argsort(descending=True)[:count]
-    features = tuple(best[ranked[best] > -torch.inf].tolist())
-    if not features:
-        return None
-    choice = Choice(samples, features)
-    return matched(parts, choice, gradient) if coefficients == "matched" else choice
-
-
-def choose_by_knobs(pools: Mapping[str, Parts], gradient: Tensor, knobs: Knobs) -> Choice | None:
-    """Return what the rankers choose at these knobs; None where no feature qualifies.
-
-    Samples are ranked for all that they differ in, or for the features that are taken first.
-    """
-    parts = pools[str(knobs["pooling"])]
-
-    def features(of: Parts, samples: tuple[int, ...]) -> Choice | None:
-        return choose_features(
-            of,
-            samples,
-            gradient,
-            ranker=str(knobs["feature_ranker"]),
-            count=int(knobs["features"]),
-            coefficients=str(knobs["coefficients"]),
-        )
-
-    if knobs.get("samples_for") == "features":
-        first = features(parts, tuple(range(parts.n_samples)))
-        if first is None:
-            return None
-        parts = through(parts, first)
-    scores = SAMPLE_RANKERS[str(knobs["sample_ranker"])](Evidence(parts, gradient))
-    samples = tuple(sorted(scores.topk(int(knobs["samples"])).indices.tolist()))
-    return Choice(samples) if parts.features is None else features(parts, samples)
-
-
-def through(parts: Parts, choice: Choice) -> Parts:
-    """Return the samples of `choice`, all of them, seen through its features alone."""
-    assert parts.features is not None and choice.features is not None
-    chosen = torch.zeros(parts.features.shape[1])
-    chosen[list(choice.features)] = 1.0
-    of_samples, _ = terms(parts, choice)
-    return replace(parts, residual=parts.n_samples * of_samples, features=parts.features * chosen)
 
 
 def search(

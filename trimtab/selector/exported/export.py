@@ -22,7 +22,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -369,7 +369,7 @@ def _card(
         "data_sha256": _data_hash(selection),
         "fingerprint": dict(store.fingerprint),
         "store_content": store.content_hash,
-        "versions": {name: _version(name) for name in ("trimtab", *LIBRARIES)},
+        "versions": {name: version(name) for name in ("trimtab", *LIBRARIES)},
         "seconds": round(selection.seconds, 1),
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
@@ -401,13 +401,6 @@ def _largest(features: pl.DataFrame) -> list[dict[str, Any]]:
     """The features that give the vector most of its length, by name."""
     columns = ("feature", "contribution", "label", "label_source")
     return features.head(NAMED).select(columns).to_dicts()
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"  # run from a checkout
 
 
 def _absent(control: str, selection: Selection) -> Mapping[str, Any]:

@@ -10,7 +10,7 @@ from trimtab.model.language_model import LanguageModel
 from trimtab.model.pooling import mean_residuals
 from trimtab.model.render import render
 from trimtab.pairs import Sample
-from trimtab.selector.exploration.search import choose_features
+from trimtab.selector.exploration.ranked import choose_features
 from trimtab.selector.parts import Choice, Parts, compose, everything
 from trimtab.selector.rankers.pursuit import matched
 
