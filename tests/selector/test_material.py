@@ -1,17 +1,22 @@
 """Who is in which split, and that nothing of the report leaks into the choice."""
 
 from pathlib import Path
+from unittest.mock import Mock
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from trimtab.errors import SelectionError
 from trimtab.model.language_model import LanguageModel
 from trimtab.model.sae import SAE
 from trimtab.pairs import Sample, assign_groups
 from trimtab.selector import material
-from trimtab.selector.material import gather
+from trimtab.selector.material import gather, parts_of
 from trimtab.store import Store, build
+from trimtab.store.reading.matrices import Differences
 
 USER = "user"
 
@@ -116,6 +121,26 @@ def test_rows_of_unpaired_texts_rest_on_the_selected_texts_alone(
     sides[False] = [pooled[s.id] for s in found.select if s.negative]
     expected = torch.stack(sides[True]).mean(0) - torch.stack(sides[False]).mean(0)
     torch.testing.assert_close(found.pools["mean"].residual.mean(0), expected, atol=1e-5, rtol=1e-4)
+
+
+@given(seed=st.integers(0, 2**32 - 1))
+def test_what_selected_texts_do_not_differ_in_leaves_no_rounding(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    samples = [text(i, positive=i < 18) for i in range(30)]
+    select = samples[::2]
+    pooled = random.exponential(3, (30, 8)).astype(np.float32)
+    pooled[::2, :4] = random.exponential(3, 4) * random.integers(0, 2, 4)  # silent or constant
+    signs = np.array([1 if sample.positive else -1 for sample in samples], np.float32)[:, None]
+    weights = np.where(signs > 0, 30 / 18, 30 / 12).astype(np.float32)
+    rows = torch.from_numpy(signs * (pooled - pooled.mean(0)) * weights)
+    store = Mock(matrix=lambda *_, **__: Differences([s.id for s in samples], rows, rows, range(8)))
+    found = parts_of(store, Mock(d_sae=8, W_dec=torch.eye(8)), "calm", "mean", samples, select)
+    assert found.features is not None
+    assert not found.features[:, :4].any()
+    own = torch.from_numpy(pooled[::2])
+    positive = torch.tensor([sample.positive is not None for sample in select])
+    expected = own[positive].mean(0) - own[~positive].mean(0)
+    torch.testing.assert_close(found.features.mean(0)[4:], expected[4:], atol=1e-5, rtol=1e-4)
 
 
 def test_prompts_of_the_choice_are_the_pairs_own_each_once(paired: Store, tiny_sae: SAE) -> None:

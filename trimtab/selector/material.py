@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 MAX_TUNE = 40  # samples and prompts that every candidate is measured on
 MAX_REPORT = 120  # held-out samples that the report measures on
 MIN_PROMPTS = 8  # below so many prompts of its own, `tune` is lent questions
+ROUNDING = 1e-5  # of a column's largest row: texts that differ by less do not differ
 
 Conversation = tuple[Message, ...]
 
@@ -216,10 +217,13 @@ def _contrast_within(rows: Tensor, signs: Tensor, chosen: list[int]) -> Tensor:
     """Centre and weight unpaired texts by the chosen ones alone.
 
     The store's row is `sign * (pooled - mean of all) * n / n_side`; this one has the mean, n and
-    n_side of the chosen.
+    n_side of the chosen. A feature that is silent in all of them gets rows of zeros: what rounding
+    would leave of it is tiny, but a multiplier knows no tiny.
     """
     own = signs[chosen]
     sides = torch.tensor([int((signs == s).sum()) for s in signs.tolist()])
     pooled = rows[chosen] * (own * sides[chosen] / len(signs))[:, None]
     of_side = torch.tensor([int((own == s).sum()) for s in own.tolist()])
-    return (pooled - pooled.mean(0)) * (own * len(own) / of_side)[:, None]
+    centred = pooled - pooled.mean(0)
+    same = centred.abs().amax(0) <= ROUNDING * rows.abs().amax(0)
+    return centred.masked_fill(same, 0.0) * (own * len(own) / of_side)[:, None]
