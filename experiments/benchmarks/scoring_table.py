@@ -1,6 +1,7 @@
 """Write the docs' table of the scoring benchmark from its results; nothing is measured.
 
-python -m experiments.benchmarks.scoring_table experiments/benchmarks/results/scoring docs/scoring.md
+FOLDER=experiments/benchmarks/results/scoring
+python -m experiments.benchmarks.scoring_table $FOLDER docs/scoring.md
 """
 
 import json
@@ -11,17 +12,17 @@ import typer
 
 HEAD = """# Benchmark of scoring
 
-How many candidate vectors a second get their effect on the margin of the same pairs measured, on the
-default model. Written by `python -m experiments.benchmarks.scoring_table` from what
+How many candidate vectors a second get their effect on the margin of the same pairs measured, on
+the default model. Written by `python -m experiments.benchmarks.scoring_table` from what
 
     python -m experiments.benchmarks.scoring experiments/benchmarks/results/scoring
 
 left there. Beside trimtab: a plain forward hook on the Hugging Face model, and the steering-vectors
-package, both at the batch size that was fastest for them. The three take turns, and a row counts only
-where their effects agree. The bound is what the multiply-adds of either way would allow: trimtab runs
-the layers below the hook once for all candidates, and the layers above it for the positions that a
-vector can change. Aimed at: 70 % of the bound, 20 times the plain hook for letters at 100 tokens.
-A share above 100 % is noise, or a plain way that is further from its own bound.
+package, both at the batch size that was fastest for them. The three take turns, and a row counts
+only where their effects agree. The bound is what the multiply-adds of either way would allow:
+trimtab runs the layers below the hook once for all candidates, and the layers above it for the
+positions that a vector can change. Aimed at: 70 % of the bound, 20 times the plain hook for letters
+at 100 tokens. A share above 100 % is noise, or a plain way that is further from its own bound.
 """
 
 HEADS = (
