@@ -13,6 +13,7 @@ from tempfile import TemporaryDirectory
 
 import typer
 
+from experiments.attribution.table import draw as draw_attribution
 from experiments.minimal.table import draw as draw_minimal
 from experiments.tables import spaced
 from experiments.targets.table import draw_several as draw_targets
@@ -20,7 +21,11 @@ from experiments.targets.table import draw_several as draw_targets
 HERE = Path(__file__).parent
 DOCS = HERE.parent / "docs" / "studies"
 
-DRAW: dict[str, Callable[[Path], str]] = {"targets": draw_targets, "minimal": draw_minimal}
+DRAW: dict[str, Callable[[Path], str]] = {
+    "targets": draw_targets,
+    "minimal": draw_minimal,
+    "attribution": draw_attribution,
+}
 """What makes the tables of a study's folder of results, and draws its figures there."""
 
 

@@ -57,7 +57,7 @@ def draw(out: Path) -> str:
 
 def _curves(rows: pl.DataFrame) -> Figure:
     """Draw one line an estimator, random drops dashed with their interval."""
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    figure = Figure(figsize=(8, 4), layout="constrained")
     axes = figure.subplots()
     for (name,), points in rows.group_by("estimator", maintain_order=True):
         share = (points["dropped"] / points["n"]).to_list()
@@ -65,10 +65,11 @@ def _curves(rows: pl.DataFrame) -> Figure:
         axes.plot(share, points["effect"].to_list(), "k--" if random else "-", label=spaced(name))
         if random and points["effect_low"].null_count() == 0:
             low, high = points["effect_low"].to_list(), points["effect_high"].to_list()
-            axes.fill_between(share, low, high, color="0.85")
+            label = "random, 95 % over held-out pairs"
+            axes.fill_between(share, low, high, color="0.9", label=label)
     axes.set_xlabel("share of the samples dropped, top first")
     axes.set_ylabel("held-out effect, nats per token")
-    axes.legend(fontsize="small")
+    figure.legend(loc="outside right upper", fontsize="small")
     return figure
 
 
