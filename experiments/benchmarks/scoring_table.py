@@ -63,6 +63,8 @@ def main(
 ) -> None:
     """Write the page of what was measured, and what it was measured on."""
     found = [json.loads(file.read_text()) for file in folder.glob("*.json")]
+    if not found:
+        raise typer.BadParameter(f"{folder} holds no results of experiments.benchmarks.scoring")
     found.sort(key=lambda one: (one["result"]["completion_tokens"], one["result"]["prompt_tokens"]))
     lines = [HEADS, ["---:"] * len(HEADS), *(row(one["result"]) for one in found)]
     table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
@@ -75,7 +77,10 @@ def main(
             {(r["pairs"], r["threads"], m["cpu"]) for m, r in (one.values() for one in found)}
         )
     )
-    page.write_text(f"{HEAD}\n{table}\n\n{measured}", encoding="utf-8")
+    try:
+        page.write_text(f"{HEAD}\n{table}\n\n{measured}", encoding="utf-8")
+    except OSError as error:
+        raise typer.BadParameter(f"{page} cannot be written: {error.strerror}") from error
 
 
 if __name__ == "__main__":
