@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 import typer
 
 from experiments.attribution.table import draw as draw_attribution
+from experiments.learned_selection.table import draw as draw_learned_selection
 from experiments.minimal.table import draw as draw_minimal
 from experiments.tables import spaced
 from experiments.targets.table import draw_several as draw_targets
@@ -25,6 +26,7 @@ DRAW: dict[str, Callable[[Path], str]] = {
     "targets": draw_targets,
     "minimal": draw_minimal,
     "attribution": draw_attribution,
+    "learned_selection": draw_learned_selection,
 }
 """What makes the tables of a study's folder of results, and draws its figures there."""
 

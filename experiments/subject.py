@@ -91,7 +91,7 @@ class Subject:
     @property
     def groups(self) -> list[str]:
         """The groups of the held-out pairs."""
-        return [sample.group for sample in self.report.samples]
+        return self.report.groups
 
     def strongest_features(self, count: int) -> tuple[int, ...]:
         """Return the features whose mean differences make the longest terms."""

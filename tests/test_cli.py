@@ -82,7 +82,7 @@ def workplace(
     )  # fmt: skip
     fine(
         "select", folder / "store", "--behavior", "refusal", "--out", folder / "vector",
-        "--questions", folder / "questions.txt", "--trials", 1, "--panel", 4, "--draws", 3,
+        "--questions", folder / "questions.txt", "--trials", 1, "--panel", 10, "--draws", 3,
         "--device", "cpu",
     )  # fmt: skip
     return folder

@@ -19,7 +19,7 @@ from trimtab.errors import VectorError
 from trimtab.selector.attribution import ESTIMATORS, Game, attribute
 from trimtab.selector.audit import antisteering, poison
 from trimtab.selector.audit.robust import ROBUST_MEANS
-from trimtab.selector.intervals import Estimate, mean_estimate, ratio_estimate
+from trimtab.selector.intervals import Estimate, mean_estimate, ratio_estimate, share_estimate
 from trimtab.selector.parts import Parts
 from trimtab.steering.margin import Margin
 
@@ -54,9 +54,9 @@ def recalls(game: Game, negative: Tensor | None, sizes: Sizes, say: Say) -> list
                 for name in names:
                     one = replace(game, parts=spoilt, seed=game.seed + seed)
                     found[name].append(poison.recall(attribute(name, one).scores, victims))
-            seeds = [str(seed) for seed in range(sizes.seeds)]
+            drawn = sizes.seeds * len(victims)
             for name, values in found.items():
-                recall = mean_estimate(np.array(values), seeds)
+                recall = share_estimate(round(float(np.mean(values)) * drawn), drawn)
                 rows.append({"kind": kind, "share": share, "estimator": name, "recall": recall})
     return rows
 

@@ -46,4 +46,4 @@ class Lab:
 
     def groups(self, margin: str) -> list[str]:
         """Return the groups of a margin's pairs."""
-        return [sample.group for sample in self.margins[margin].samples]
+        return self.margins[margin].groups

@@ -18,6 +18,18 @@ FIGURE = "behavior_rates.svg"
 DRAWN = ("minimal", "unsteered", "dense_mean_difference", "random_samples", "prompting")
 """Vectors in the figure."""
 
+SCORES = (
+    ("LDS of sample attribution on the pairs that it scored", "samples", "scored", "halves"),
+    ("LDS of sample attribution on held-out pairs", "samples", "held_out", "halves"),
+    (
+        "The same at equal damage, over 10 half-subsets, on the pairs that were scored",
+        *("samples", "scored", "halves at equal damage"),
+    ),
+    ("LDS of feature attribution on the pairs that it scored", "features", "scored", "halves"),
+    ("LDS of cell attribution on the pairs that it scored", "cells", "scored", "halves"),
+)
+"""Title, unit, pairs and subsets of the tables of attribution."""
+
 FEW_SAMPLES, FEW_FEATURES = 0.1, 20
 
 Card = dict[str, Any]
@@ -57,6 +69,7 @@ def draw(out: Path) -> str:
         "clear held-out effect; on the pairs and replies that chose, so no proof": _methods(
             cards, out
         ),
+        "Damage on neutral chats, nats per token; on plain text it is 0.1": _chats(cards),
         "Share of held-out pairs whose margin falls as the multiplier grows": [
             {"behaviour": name}
             | {
@@ -67,9 +80,15 @@ def draw(out: Path) -> str:
         ],
     }
     if attributed:
-        tables["LDS of sample attribution on the pairs that it scored"] = _lds(attributed, "scored")
-        tables["LDS of sample attribution on held-out pairs"] = _lds(attributed, "held_out")
-        tables["Flipped pairs found among as many suspects"] = _recall(attributed)
+        for title, unit, where, subsets in SCORES:
+            tables[title] = _lds(attributed, unit, where, subsets)
+        tables["Poisoned pairs found among as many suspects, judged by clean pairs"] = _recall(
+            attributed
+        )
+        tables[
+            "Held-out effect at equal damage with a tenth of the pairs flipped, as a share of the "
+            "clean vector's where that is clear"
+        ] = _recovery(attributed)
         tables[
             "Pairs that go the wrong way under the vector, training pairs dropped or re-weighted"
         ] = _repair(attributed)
@@ -78,7 +97,7 @@ def draw(out: Path) -> str:
 
 def _kept(name: str, card: Card, facts: Card, method: str) -> dict[str, str]:
     target, judge, learning = card["target"], card["judge"], card["learning_curve"]
-    strongest, openings = card["strongest"], facts["quality"]["first_word_accuracy"]
+    strongest, quality = card["strongest"], facts["quality"]
     second = judge["second"]
     kappa = "one answer" if second["kappa"] is None else f"kappa {number(second['kappa'])}"
     return {
@@ -95,7 +114,10 @@ def _kept(name: str, card: Card, facts: Card, method: str) -> dict[str, str]:
         "strongest's rate": "the same"
         if strongest is None
         else _interval(strongest["behavior_rate"]),
-        "sides told by the first word": number(openings),
+        "sides told by the first word": number(quality["first_word_accuracy"]),
+        "open with one word: positive, negative": ", ".join(
+            number(quality[f"same_opening_{side}"]) for side in ("positive", "negative")
+        ),
         "minutes": f"{card['seconds'] / 60:.0f}",
     }
 
@@ -155,29 +177,51 @@ def _beyond(cards: dict[str, Card]) -> list[dict[str, str]]:
     return rows
 
 
-def _lds(folders: dict[str, Path], where: str) -> list[dict[str, str]]:
+def _chats(cards: dict[str, Card]) -> list[dict[str, str]]:
+    rows = []
+    for vector in ("minimal", *_controls(cards)):
+        row = {"vector": spaced(vector)}
+        for name, card in cards.items():
+            found = card["held_out"] if vector == "minimal" else card["controls"][vector]
+            row[name] = number(found["chats"]["mean"]) if found.get("chats") else ""
+        rows.append(row)
+    return [row for row in rows if any(row[name] for name in cards)]
+
+
+def _lds(folders: dict[str, Path], unit: str, where: str, subsets: str) -> list[dict[str, str]]:
     """Return a row an estimator; last how well half of the pairs stand for the other half."""
     rows: dict[str, dict[str, str]] = {}
     for name, folder in folders.items():
         table = pl.read_parquet(folder / "lds.parquet")
-        for row in table.filter(unit="samples", subsets="halves").iter_rows(named=True):
+        for row in table.filter(unit=unit, subsets=subsets).iter_rows(named=True):
             if found := interval(row, f"lds_{where}"):
                 cells = rows.setdefault(row["estimator"], {"estimator": spaced(row["estimator"])})
                 cells[name] = found
             halves = rows.setdefault("halves", {"estimator": "reliability of the pairs, by halves"})
             halves[name] = interval(row, f"ceiling_{where}")
     halves = rows.pop("halves")
-    return [*rows.values(), halves]
+    return [*rows.values(), *([halves] if any(halves[name] for name in folders) else [])]
 
 
 def _recall(folders: dict[str, Path]) -> list[dict[str, str]]:
-    rows: dict[tuple[str, float], dict[str, str]] = {}
+    rows: dict[tuple[str, str], dict[str, str]] = {}
     for name, folder in folders.items():
         table = pl.read_parquet(folder / "recall.parquet")
-        for row in table.filter(kind="flip").iter_rows(named=True):
-            plain = {"estimator": spaced(row["estimator"]), "flipped": f"{row['share']:.0%}"}
-            cells = rows.setdefault((row["estimator"], row["share"]), plain)
+        for row in table.iter_rows(named=True):
+            how = f"{row['kind']} {row['share']:.0%}"
+            shown = {"estimator": spaced(row["estimator"]), "poison": how}
+            cells = rows.setdefault((row["estimator"], how), shown)
             cells[name] = interval(row, "recall")
+    return list(rows.values())
+
+
+def _recovery(folders: dict[str, Path]) -> list[dict[str, str]]:
+    rows: dict[str, dict[str, str]] = {}
+    for name, folder in folders.items():
+        table = pl.read_parquet(folder / "recovery.parquet")
+        for row in table.drop_nulls("of_clean").iter_rows(named=True):
+            cells = rows.setdefault(row["vector"], {"vector": spaced(row["vector"])})
+            cells[name] = interval(row, "of_clean")
     return list(rows.values())
 
 
@@ -186,8 +230,9 @@ def _repair(folders: dict[str, Path]) -> list[dict[str, str]]:
     for name, folder in folders.items():
         table = pl.read_parquet(folder / "anti_steering.parquet")
         for row in table.filter(pairs="held_out").iter_rows(named=True):
-            cells = rows.setdefault(row["vector"], {"vector": spaced(row["vector"])})
-            cells[name] = interval(row, "wrong_way")
+            kind, _, remedy = row["vector"].partition(": ")
+            cells = rows.setdefault(kind, {"vector": kind})
+            cells[name] = " ".join(filter(None, (remedy, interval(row, "wrong_way"))))
     return list(rows.values())
 
 

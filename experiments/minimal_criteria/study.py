@@ -70,8 +70,7 @@ def study(laboratory: Laboratory) -> dict[str, list[Row]]:
         if subject.name in across:
             learnt["learnt from other behaviours"] = across[subject.name]
         found = {name: _ranked(values, training) for name, values in (seen | learnt).items()}
-        tuning = [sample.group for sample in subject.tune.samples]
-        found[RELIABILITY] = ceiling(measured[subject.name], tuning)
+        found[RELIABILITY] = ceiling(measured[subject.name], subject.tune.groups)
         criteria += [
             {"behavior": subject.name, "criterion": name, "spearman": estimate}
             for name, estimate in found.items()

@@ -1,6 +1,9 @@
 from collections.abc import Callable
 
-from trimtab.pairs import Sample, assign_groups, duplicates
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trimtab.pairs import Sample, assign_groups, balanced_groups, duplicates
 
 Make = Callable[..., Sample]
 
@@ -46,3 +49,36 @@ def test_duplicates_are_reported_and_not_dropped(make: Make) -> None:
     assert report.samples == [("a", "b")]
     assert report.completions == [("a", "b", "c"), ("a", "b")]
     assert len(assign_groups(samples)) == 6
+
+
+SIDED = st.lists(st.tuples(st.sampled_from("abcdefgh"), st.sampled_from(["both", "yes", "no"])))
+
+
+@given(SIDED)
+def test_groups_of_one_side_are_joined_to_the_others_and_none_is_torn_apart(
+    drawn: list[tuple[str, str]],
+) -> None:
+    samples = [
+        Sample(
+            id=str(i),
+            behavior="b",
+            messages=(),
+            positive=None if side == "no" else "Yes.",
+            negative=None if side == "yes" else "No.",
+            group=group,
+        )
+        for i, (group, side) in enumerate(drawn)
+    ]
+    balanced = balanced_groups(samples)
+    joined = dict(zip((s.group for s in samples), balanced, strict=True))
+    assert balanced == [joined[s.group] for s in samples]
+    held: dict[str, set[str]] = {}
+    for sample, group in zip(samples, balanced, strict=True):
+        held.setdefault(group, set()).update(side for side, _ in sample.sides)
+    assert len({frozenset(sides) for sides in held.values() if len(sides) == 1}) <= 1
+    alone = [group for group, sides in held.items() if len(sides) == 1]
+    assert all(joined[group] == group for group in alone)
+
+
+def test_pairs_keep_their_groups(make: Make) -> None:
+    assert balanced_groups([make(group="a"), make(group="b")]) == ["a", "b"]

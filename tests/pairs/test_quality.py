@@ -22,6 +22,8 @@ def test_the_figures_of_a_small_set(make: Make) -> None:
     assert quality.length_difference == pytest.approx((2 + 3 - 1) / 3)
     assert quality.length_difference_sd == pytest.approx(2.0816659994661326)
     assert (quality.opening_words_positive, quality.opening_words_negative) == (2, 3)
+    assert quality.same_opening_positive == pytest.approx(2 / 3)
+    assert quality.same_opening_negative == pytest.approx(1 / 3)
     assert quality.positive_is_first_choice is None
     assert quality.prompts_sharing_six_words == 2
 
@@ -35,6 +37,7 @@ def test_unpaired_texts_are_counted_by_sign(make: Make) -> None:
 def test_nothing_at_all_can_be_described() -> None:
     quality = describe([])
     assert quality.pairs == 0
+    assert quality.same_opening_positive is None
     assert quality.first_word_accuracy is None
 
 

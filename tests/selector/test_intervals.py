@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from trimtab.pairs import Sample, balanced_groups
 from trimtab.selector.intervals import (
     Estimate,
     mean_estimate,
@@ -30,6 +31,24 @@ def test_a_means_interval_covers_the_truth_about_as_often_as_it_says() -> None:
         assert found.high is not None
         covered += found.low <= 1.0 <= found.high
     assert 175 <= covered <= 199  # 95 %, less a little for forty samples
+
+
+@pytest.mark.parametrize("n_negative", [20, 40])
+def test_what_moves_both_sides_of_unpaired_texts_alike_does_not_widen_an_interval(
+    n_negative: int,
+) -> None:
+    rng = np.random.default_rng(0)
+    n = 40 + n_negative
+    signs = np.array([1.0] * 40 + [-1.0] * n_negative)
+    weights = signs * n / np.where(signs > 0, 40, n_negative)  # a margin's
+    noise = rng.normal(0.3, 0.5, n) * weights
+    texts = [
+        Sample(str(i), "b", (), "Yes." if s > 0 else None, None if s > 0 else "No.", str(i))
+        for i, s in enumerate(signs)
+    ]
+    groups = balanced_groups(texts)
+    still, shifted = mean_estimate(noise, groups), mean_estimate(noise + 3 * weights, groups)
+    assert (shifted.low, shifted.high) == pytest.approx((still.low, still.high))
 
 
 def test_whole_groups_are_resampled() -> None:

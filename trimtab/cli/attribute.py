@@ -35,12 +35,13 @@ def attribute(
     behavior: Annotated[str, typer.Argument(help="Which of the store's behaviours.")],
     unit: Annotated[str, typer.Option(help="samples, features or cells.")] = "samples",
     estimator: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="integrated, first_order, jackknife, leave_one_out, shapley, ridge or lasso; "
-            "cosine, norm and random measure nothing."
+            help="jackknife (of samples by default), integrated (of features and cells), "
+            "first_order, leave_one_out, shapley, ridge or lasso; cosine, norm and random measure "
+            "nothing."
         ),
-    ] = "integrated",
+    ] = None,
     evaluations: Annotated[
         int, typer.Option(min=1, help="Of shapley, ridge and lasso, for each half of the pairs.")
     ] = 256,
@@ -70,8 +71,10 @@ def attribute(
     from trimtab.store import open_store
 
     opened = open_store(store)
+    from trimtab.selector.attribution import DEFAULTS
     from trimtab.selector.verdicts.attributed import Asked, run
 
+    estimator = estimator or DEFAULTS[unit]  # type: ignore[index]
     asked = Asked(unit, estimator, evaluations, budget, seed, audit)  # type: ignore[arg-type]
 
     def write(found: "Attributed") -> None:

@@ -40,7 +40,7 @@ DeviceOption = Annotated[
 SeedOption = Annotated[int, typer.Option(help="Of splits and random choices.")]
 TrialsOption = Annotated[int, typer.Option(min=0, help="Trials of the Optuna search.")]
 PanelOption = Annotated[
-    int, typer.Option(min=4, help="Unlike vectors whose replies the target is calibrated on.")
+    int, typer.Option(min=10, help="Unlike vectors whose replies the target is calibrated on.")
 ]
 DrawsOption = Annotated[int, typer.Option(min=3, help="Draws of every random control.")]
 BudgetOption = Annotated[

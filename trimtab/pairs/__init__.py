@@ -1,6 +1,6 @@
 """Contrast pairs: what one is, how to read them, which belong together. Knows nothing of models."""
 
-from trimtab.pairs.groups import Duplicates, assign_groups, duplicates
+from trimtab.pairs.groups import Duplicates, assign_groups, balanced_groups, duplicates
 from trimtab.pairs.packaged import load_packaged, packaged_behaviors, packaged_questions
 from trimtab.pairs.quality import Quality, describe
 from trimtab.pairs.readers import FORMATS, from_tuples, read_pairs, read_questions
@@ -16,6 +16,7 @@ __all__ = [
     "Side",
     "Splits",
     "assign_groups",
+    "balanced_groups",
     "describe",
     "duplicates",
     "from_tuples",

@@ -3,9 +3,10 @@
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import get_args
 
 from trimtab.pairs.choices import without_choices
-from trimtab.pairs.sample import Sample, normalise_prompt
+from trimtab.pairs.sample import Sample, Side, normalise_prompt
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,23 @@ def assign_groups(samples: Sequence[Sample]) -> list[Sample]:
         sample if sample.group else replace(sample, group=known.get(key, key))
         for sample, key in zip(samples, keys, strict=True)
     ]
+
+
+def balanced_groups(samples: Sequence[Sample]) -> list[str]:
+    """Return what every sample is resampled, halved or dealt out with: its group, or one joined.
+
+    What is measured of unpaired texts is weighted by side, so that what moves both sides alike
+    drops out, but only where the sides keep their proportions. Groups of one side are therefore
+    dealt out to those of the other; a group that holds both stays alone, and so do all where the
+    other side is nowhere alone.
+    """
+    sides: dict[str, set[str]] = {}
+    for sample in samples:
+        sides.setdefault(sample.group, set()).update(side for side, _ in sample.sides)
+    alone = ([g for g, held in sides.items() if held == {side}] for side in get_args(Side))
+    few, many = sorted(alone, key=len)
+    joined = {group: few[i % len(few)] for i, group in enumerate(many)} if few else {}
+    return [joined.get(sample.group, sample.group) for sample in samples]
 
 
 def duplicates(samples: Sequence[Sample]) -> Duplicates:

@@ -17,8 +17,10 @@ RUN = 6
 class Quality:
     """Figures of a set of samples; `None` where there is nothing to count.
 
-    Lengths are in words, positive less negative. `first_word_accuracy` is the share of completions
-    whose side is told by their first word alone, each group judged by the others (0.5: chance).
+    Lengths are in words, positive less negative. `same_opening_…` is the share of a side's
+    completions that open with the word that most of them open with; `first_word_accuracy` is the
+    share of completions whose side is told by their first word alone, each group judged by the
+    others (0.5: chance).
     """
 
     pairs: int
@@ -31,6 +33,8 @@ class Quality:
     length_difference_sd: float | None
     opening_words_positive: int
     opening_words_negative: int
+    same_opening_positive: float | None
+    same_opening_negative: float | None
     first_word_accuracy: float | None
     positive_is_first_choice: float | None
     prompts_sharing_six_words: int
@@ -51,9 +55,13 @@ def describe(samples: Sequence[Sample]) -> Quality:
         if (first := choice_letter(positive)) and (second := choice_letter(negative))
     ]
     repeated = duplicates(samples)
-    openings = {
-        side: {_first_word(text) for s in samples for present, text in s.sides if present == side}
-        for side in ("positive", "negative")
+    openings: dict[Side, Counter[str]] = {"positive": Counter(), "negative": Counter()}
+    for sample in samples:
+        for side, text in sample.sides:
+            openings[side][_first_word(text)] += 1
+    same = {
+        side: max(words.values()) / words.total() if words else None
+        for side, words in openings.items()
     }
     prompts = [prompt_key(sample.prompt) for sample in samples]
     return Quality(
@@ -67,6 +75,8 @@ def describe(samples: Sequence[Sample]) -> Quality:
         length_difference_sd=statistics.stdev(differences) if len(differences) > 1 else None,
         opening_words_positive=len(openings["positive"]),
         opening_words_negative=len(openings["negative"]),
+        same_opening_positive=same["positive"],
+        same_opening_negative=same["negative"],
         first_word_accuracy=first_word_accuracy(samples),
         positive_is_first_choice=statistics.fmean(first_choices) if first_choices else None,
         prompts_sharing_six_words=len(sharing_a_run(prompts)),

@@ -6,7 +6,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from threading import Lock
@@ -75,11 +75,25 @@ def work_folder(out: Path | None) -> Iterator[Path]:
     """Give a run the folder of its journal: `<out>.work`, or a temporary one where nothing is kept.
 
     A run that breaks off leaves it behind, and the same call resumes; one that ends removes it.
+
+    Raises:
+        SelectionError: nothing can be written there.
     """
     if out is None:
         with tempfile.TemporaryDirectory(prefix="trimtab-") as folder:
             yield Path(folder)
         return
     work = out.with_name(out.name + ".work")
-    yield work
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SelectionError(
+            f"{out} cannot be written: {error.strerror}; name another --out"
+        ) from error
+    try:
+        yield work
+    except BaseException:
+        with suppress(OSError):  # only what holds nothing goes
+            work.rmdir()
+        raise
     shutil.rmtree(work)

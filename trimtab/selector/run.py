@@ -53,8 +53,8 @@ def run(
     """
     refuse_existing(out)
     check_behavior(store, behavior)
-    model, sae = load_for(store, model, sae, device=device)
     with work_folder(out) as work, Stages(shown=progress) as stages:
+        model, sae = load_for(store, model, sae, device=device)
         selection = select(
             store, model, sae, behavior, work, questions=questions, settings=settings, say=stages
         )

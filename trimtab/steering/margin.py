@@ -15,7 +15,7 @@ from trimtab.model.hook_points import HookPoint
 from trimtab.model.language_model import LanguageModel
 from trimtab.model.render import Rendered, render
 from trimtab.model.unembed import logits, token_logits
-from trimtab.pairs import Sample
+from trimtab.pairs import Sample, balanced_groups
 from trimtab.steering.apply import Edit
 from trimtab.steering.positions import Positions
 from trimtab.steering.replay import Finals, Replay
@@ -124,6 +124,11 @@ class Margin:
             [n - 1 for n in prompts],
             owners,
         )
+
+    @property
+    def groups(self) -> list[str]:
+        """What every sample is resampled with: its group, of unpaired texts with other side's."""
+        return balanced_groups(self.samples)
 
     def scores(self, change: Edit | None = None) -> NDArray[np.float64]:
         """Return the score of every completion, `(n_completions,)`, in nats per token."""

@@ -55,7 +55,7 @@ class KnownScales:
 
 
 def margin_of(chosen: Sequence[Sample]) -> Any:
-    return SimpleNamespace(samples=list(chosen))
+    return SimpleNamespace(samples=list(chosen), groups=[one.group for one in chosen])
 
 
 def scores_of(name: str, victims: Sequence[int] = (), *, sure: bool = True) -> Scores:

@@ -67,6 +67,13 @@ ESTIMATORS: dict[Unit, dict[str, Estimator]] = {
     },
 }
 
+DEFAULTS: dict[Unit, str] = {
+    "samples": "jackknife",
+    "features": "integrated",
+    "cells": "integrated",
+}
+"""The cheapest that rank subsets as measured; docs/studies/minimal.md has the figures."""
+
 
 @dataclass(frozen=True, eq=False)
 class Attribution:
@@ -100,6 +107,7 @@ def attribute(estimator: str, game: Game, unit: Unit = "samples") -> Attribution
 
 
 __all__ = [
+    "DEFAULTS",
     "ESTIMATORS",
     "Attribution",
     "Estimator",

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from trimtab.errors import VectorError
+from trimtab.pairs import balanced_groups
 from trimtab.selector.attribution import Game, attribute
 from trimtab.selector.audit import antisteering
 from trimtab.selector.intervals import Estimate, mean_estimate, rate_difference
@@ -103,7 +104,7 @@ def drop_suspects(
         suspects = torch.nonzero(scores.bounds()[1] < 0).flatten()
         dropped += [(float(scores.mean[i]), half.parts.sample_ids[i]) for i in suspects.tolist()]
         margin = make_margin(half.judged)
-        groups += [sample.group for sample in margin.samples]
+        groups += margin.groups
         effects = _effects_of(scales, margin, f"{half.name} judged")
         generator = torch.Generator().manual_seed(seed)
         drawn = [
@@ -175,7 +176,7 @@ def wrong_way(
         names.append(chosen)
         mended.append(judged[-1] if chosen == "none" else slopes["judged"](vectors[chosen]))
     groups = {
-        where: [s.group for scores in halves for s in getattr(scores.half, where)]
+        where: [g for scores in halves for g in balanced_groups(getattr(scores.half, where))]
         for where in ("scored", "judged")
     }
     before, after = np.concatenate(judged), np.concatenate(mended)

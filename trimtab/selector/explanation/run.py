@@ -137,8 +137,8 @@ def run(
             prompt_form(card["fingerprint"])
             _ = [card["fingerprint"][name] for name in ("model", "model_revision", "sae")]
         seen = None if card is None or pairs is None else read_seen(folder, card)
-    model, sae = _load(None if pairs is None else pairs.store, card, reader)
     with work_folder(out) as work, Stages(shown=progress) as stages:
+        model, sae = _load(None if pairs is None else pairs.store, card, reader)
         against = None
         if pairs is not None and behavior is not None:
             store = pairs.store

@@ -121,8 +121,8 @@ def suggest(
             "a prompt without both completions can only be judged by its SAE features, and "
             f"{store.path} was built without an SAE; give both completions, or build with an SAE"
         )
-    model, sae = load_for(store, model, sae, device=device)
     with work_folder(out) as work, Stages(shown=progress) as stages:
+        model, sae = load_for(store, model, sae, device=device)
         settings = {"store": store.content_hash, "behavior": behavior, "budget": budget}
         journal = Journal(work / "journal.jsonl", settings | {"seed": seed})
         stages("preparing the damage meter", 0, 0)

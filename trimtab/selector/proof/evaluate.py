@@ -43,7 +43,7 @@ class HeldOut:
     @property
     def groups(self) -> list[str]:
         """The pairs' groups, for the bootstrap."""
-        return [sample.group for sample in self.margin.samples]
+        return self.margin.groups
 
     @property
     def question_groups(self) -> list[str]:

@@ -1,5 +1,6 @@
 """What surrogates are measured on, and the truth that they are held against."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -7,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trimtab.pairs import Sample
+from trimtab.pairs import Sample, balanced_groups
 from trimtab.selector.bench import Bench
 from trimtab.selector.material import Conversation, groups_of
 
@@ -34,12 +35,18 @@ class Ground:
     @property
     def groups(self) -> list[str]:
         """The groups of `tune`."""
-        return [sample.group for sample in self.tune]
+        return balanced_groups(self.tune)
 
     @cached_property
     def prompt_groups(self) -> list[str]:
         """The groups of the conversations: those of the samples of `tune` that ask the same."""
-        return groups_of(self.conversations, self.tune)
+        return self.matched(groups_of(self.conversations, self.tune))
+
+    def matched(self, groups: Iterable[str]) -> list[str]:
+        """Return groups, those of unpaired texts of `tune` joined to the other side's."""
+        own = [sample.group for sample in self.tune]
+        matched = dict(zip(own, self.groups, strict=True))
+        return [matched.get(group, group) for group in groups]
 
     @property
     def can_judge(self) -> bool:

@@ -65,7 +65,7 @@ def on_margin(
 
         return torch.tensor(bench.journal.once(("gradient", name, texts, at.tolist()), measure))
 
-    return Surrogate(name, effects, [sample.group for sample in margin.samples], gradient)
+    return Surrogate(name, effects, ground.matched(s.group for s in margin.samples), gradient)
 
 
 def gradient_along(ground: Ground, surrogate: Surrogate) -> Tensor | None:

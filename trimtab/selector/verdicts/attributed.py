@@ -38,7 +38,7 @@ class Asked:
     """
 
     unit: Unit = "samples"
-    estimator: str = "integrated"
+    estimator: str = "jackknife"
     evaluations: int = 256
     budget: float = 0.1
     seed: int = 0
@@ -109,8 +109,8 @@ def run(
     """
     check_behavior(store, behavior)
     check_asked(store, asked)
-    model, sae = load_for(store, model, sae, device=device)
     with work_folder(out) as work, Stages(shown=progress) as stages:
+        model, sae = load_for(store, model, sae, device=device)
         stages("preparing the damage meter", 0, 0)
         settings = {"store": store.content_hash, "behavior": behavior, **asdict(asked)}
         journal = Journal(work / "journal.jsonl", settings)

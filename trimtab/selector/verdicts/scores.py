@@ -19,7 +19,7 @@ from scipy.stats import t as student
 from torch import Tensor
 
 from trimtab.errors import SelectionError
-from trimtab.pairs import Sample, split
+from trimtab.pairs import Sample, balanced_groups, split
 from trimtab.selector.attribution import Game, Unit, attribute
 from trimtab.selector.intervals import Estimate, mean_estimate
 from trimtab.selector.material import MAX_TUNE, check_sides, draw, gather, parts_of
@@ -162,29 +162,27 @@ def score_half(
     k = len(folds)
     variance = ((squares - total**2 / k) / (k - 1)).clamp_min(0.0)
     error = (variance / k).sqrt() if cost else torch.full_like(total, torch.nan)
-    groups = [sample.group for fold in folds for sample in fold]
+    groups = balanced_groups([sample for fold in folds for sample in fold])
     effect = mean_estimate(np.concatenate(effects), groups)
     return Scores(half, total / k, error, k, effect, added, cost)
 
 
 def dealt(samples: Sequence[Sample]) -> list[list[Sample]]:
     """Deal samples into folds, whole groups in turn; of unpaired texts, either side's in turn."""
-    groups: dict[str, set[bool]] = {}  # by group, the sides that it holds
-    for sample in samples:
-        groups.setdefault(sample.group, set()).update(
-            side == "positive" for side, _ in sample.sides
-        )
-    whole = [group for group, sides in groups.items() if len(sides) == 2]
-    one_sided = [[g for g, sides in groups.items() if sides == {side}] for side in (True, False)]
-    count = min(FOLDS, len(whole) + min(map(len, one_sided)))
+    groups = balanced_groups(samples)
+    sides: dict[str, set[str]] = {}
+    for sample, group in zip(samples, groups, strict=True):
+        sides.setdefault(group, set()).update(side for side, _ in sample.sides)
+    whole = [group for group, held in sides.items() if len(held) == 2]
+    count = min(FOLDS, len(whole))
     if count < MIN_FOLDS:
         raise SelectionError(
             f"the samples to score on make {count} groups that hold both sides, and {MIN_FOLDS} "
             "are needed; add samples with other prompts"
         )
-    fold_of = {group: i % count for of_a_side in one_sided for i, group in enumerate(of_a_side)}
-    fold_of |= {group: (i + len(one_sided[0])) % count for i, group in enumerate(whole)}
+    rest = [group for group in sides if group not in whole]
+    fold_of = {group: i % count for i, group in enumerate(whole + rest)}
     folds: list[list[Sample]] = [[] for _ in range(count)]
-    for sample in samples:
-        folds[fold_of[sample.group]].append(sample)
+    for sample, group in zip(samples, groups, strict=True):
+        folds[fold_of[group]].append(sample)
     return folds

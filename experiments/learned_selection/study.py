@@ -1,8 +1,5 @@
 """Can a pair's usefulness be predicted from its features alone? On pairs and behaviours never seen.
 
-    trimtab build runs/several a.jsonl b.jsonl c.jsonl
-    python -m experiments.learned_selection runs/several --out runs/learned
-
 Every behaviour's usefulness is measured once; then models that saw none of a pair's group, and
 models that saw none of its behaviour, predict it. Beside the rank correlations stand the effects of
 the vectors of the best k pairs and of k random ones, at equal damage on pairs that had no part in
@@ -10,13 +7,8 @@ either. Each measurement is journaled.
 """
 
 from pathlib import Path
-from typing import Annotated
-
-import polars as pl
-import typer
 
 from experiments.record import say, write_results
-from experiments.tables import Shown, titled
 from trimtab.selector.journal import Journal
 from trimtab.selector.learned.model import WAYS
 from trimtab.selector.learned.training import measure_training
@@ -28,21 +20,18 @@ from trimtab.selector.learned.validation import (
 )
 from trimtab.selector.loading import load_for
 from trimtab.selector.scales import scales_of
-from trimtab.store import Store, open_store
+from trimtab.store import Store
 
 BUDGET = 0.1  # nats per token
 
 
-TABLE = Shown(
-    "Predicted against measured usefulness of pairs: rank correlation, and by how much the vector "
-    "of the best k beats that of k random ones, nats per token",
-    ("behavior", "way", "learnt_from", "n", "k"),
-    ("spearman", "beyond_random"),
-)
-
-
 def study(store: Store, out: Path, *, seed: int = 0) -> None:
-    """Measure and predict every behaviour of a store, and write the table into `out`."""
+    """Measure and predict every behaviour of a store, and write the table into `out`.
+
+    Raises:
+        SelectionError: a behaviour is of unpaired texts, or its pairs are too few.
+        PairsError, ModelError, VectorError: as the parts say.
+    """
     model, sae = load_for(store)
     settings = {"store": store.content_hash, "seed": seed, "budget": BUDGET}
     journal = Journal(out / "journal.jsonl", settings)
@@ -80,17 +69,3 @@ def study(store: Store, out: Path, *, seed: int = 0) -> None:
                 )
     config = {"settings": settings, "model": model.fingerprint()}
     write_results(out, {"predictions": rows}, config)
-
-
-def main(
-    store: Annotated[Path, typer.Argument(help="A store of several behaviours.")],
-    out: Annotated[Path, typer.Option(help="Folder of results; resumed where it exists.")],
-    seed: Annotated[int, typer.Option(help="Of splits and random choices.")] = 0,
-) -> None:
-    """Study learned selection over a store's behaviours."""
-    study(open_store(store), out, seed=seed)
-    typer.echo(titled(TABLE, pl.read_parquet(out / "predictions.parquet")))
-
-
-if __name__ == "__main__":
-    typer.run(main)

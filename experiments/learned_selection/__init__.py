@@ -1,0 +1,1 @@
+"""Learned selection: pairs ranked by what their features alone say of them."""
