@@ -13,20 +13,22 @@ from tempfile import TemporaryDirectory
 
 import typer
 
-from experiments.attribution.table import draw as draw_attribution
-from experiments.learned_selection.table import draw as draw_learned_selection
-from experiments.minimal.table import draw as draw_minimal
+from experiments.attribution import table as attribution
+from experiments.learned_selection import table as learned_selection
+from experiments.minimal import table as minimal
+from experiments.side_effects import table as side_effects
 from experiments.tables import spaced
-from experiments.targets.table import draw_several as draw_targets
+from experiments.targets import table as targets
 
 HERE = Path(__file__).parent
 DOCS = HERE.parent / "docs" / "studies"
 
 DRAW: dict[str, Callable[[Path], str]] = {
-    "targets": draw_targets,
-    "minimal": draw_minimal,
-    "attribution": draw_attribution,
-    "learned_selection": draw_learned_selection,
+    "targets": targets.draw_several,
+    "minimal": minimal.draw,
+    "attribution": attribution.draw,
+    "learned_selection": learned_selection.draw,
+    "side_effects": side_effects.draw,
 }
 """What makes the tables of a study's folder of results, and draws its figures there."""
 

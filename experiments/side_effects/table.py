@@ -61,6 +61,7 @@ def _vectors(rows: pl.DataFrame) -> Figure:
             _bar(axis, place, row, f"C{kinds.index(vector)}")
         axis.axvline(0, color="k", linestyle="--", linewidth=0.8)
         axis.set_title(measure, fontsize="medium")
+        axis.locator_params("x", nbins=4)
     axes[0].set_yticks(range(len(names)), names, fontsize="small")
     axes[0].invert_yaxis()
     figure.supxlabel("change against the unsteered model (dashed)")
