@@ -50,7 +50,7 @@ def test_a_behavior_goes_from_pairs_to_tables_and_is_measured_once(
     assert tables.count("| refusal |") >= 5
     for control in ("minimal", *CONTROLS):
         assert f"\n| {control.replace('_', ' ')} | " in tables
-    for part in ("LDS of sample attribution", "Flipped pairs found", "go the wrong way"):
+    for part in ("LDS of sample attribution", "Poisoned pairs found", "go the wrong way"):
         assert part in tables
     assert "<svg" in (tmp_path / FIGURE).read_text(encoding="utf-8")
 

@@ -120,10 +120,10 @@ def test_every_control_stands_beside_it_at_the_same_damage(found: Explanation) -
     assert next(iter(outcomes)) == "vector"
     assert {
         "its_negative", "4_features", "16_features", "dense_mean_difference", "random_direction",
-        "unsteered",
+        "lexical", "unsteered", "prompting",
     } <= set(outcomes)  # fmt: skip
     for name, outcome in outcomes.items():
-        if name != "unsteered":
+        if name not in ("unsteered", "prompting"):
             assert outcome.calibration is not None
             assert outcome.calibration.damage.mean == pytest.approx(BUDGET, rel=0.03), name
     assert outcomes["random_direction"].draws == 5

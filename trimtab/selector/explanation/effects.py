@@ -18,12 +18,15 @@ from trimtab.selector.intervals import Estimate
 from trimtab.selector.journal import Journal
 from trimtab.selector.material import Material
 from trimtab.selector.parts import Choice, compose
+from trimtab.selector.prompting import examples_to_show
+from trimtab.selector.proof.control_vectors import lexical_vector
 from trimtab.selector.proof.evaluate import (
     HeldOut,
     Outcome,
     anti_steerable,
     effect_beyond,
     measure,
+    measure_prompting,
     measure_unsteered,
     rate_beyond,
 )
@@ -147,11 +150,16 @@ def measure_effects(
         bench.margin(material.report, longest=longest),
         material.questions,
         damage,
+        Damage.on_chats(
+            model, vector.hook_point, positions=vector.positions, chat=chat, system=system
+        ),
     )
+    lexical = lexical_vector(model, material.select, vector.hook_point, chat=chat, system=system)
+    measured = {**vectors, **({} if lexical is None else {"lexical": [lexical]})}
     outcomes: dict[str, Outcome] = {}
     absent: dict[str, str] = {}
-    for done, (name, directions) in enumerate(vectors.items(), start=1):
-        say(f"measuring {name.replace('_', ' ')}", done, len(vectors))
+    for done, (name, directions) in enumerate(measured.items(), start=1):
+        say(f"measuring {name.replace('_', ' ')}", done, len(measured))
         try:
             outcomes[name] = measure(bench, held_out, directions)
         except VectorError as error:
@@ -159,5 +167,7 @@ def measure_effects(
                 raise
             absent[name] = str(error)
     outcomes["unsteered"] = measure_unsteered(bench, held_out)
+    if examples := examples_to_show(material.select):
+        outcomes["prompting"] = measure_prompting(bench, held_out, examples)
     anti = anti_steerable(bench, held_out, vector.direction)
     return Effects(bench, held_out, outcomes, absent, anti)

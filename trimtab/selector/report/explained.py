@@ -24,6 +24,7 @@ NAMES = {
     "its_negative": "its negative",
     "dense_mean_difference": "dense vector of the pairs",
     "random_direction": "random direction",
+    "lexical": "first words",
 }
 WAYS = {
     "pursuit": "matching pursuit",
