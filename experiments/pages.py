@@ -14,8 +14,10 @@ from tempfile import TemporaryDirectory
 import typer
 
 from experiments.attribution import table as attribution
+from experiments.feature_vectors import table as feature_vectors
 from experiments.learned_selection import table as learned_selection
 from experiments.minimal import table as minimal
+from experiments.ravel import table as ravel
 from experiments.side_effects import table as side_effects
 from experiments.tables import spaced
 from experiments.targets import table as targets
@@ -28,6 +30,8 @@ DRAW: dict[str, Callable[[Path], str]] = {
     "minimal": minimal.draw,
     "attribution": attribution.draw,
     "learned_selection": learned_selection.draw,
+    "feature_vectors": feature_vectors.draw,
+    "ravel": ravel.draw,
     "side_effects": side_effects.draw,
 }
 """What makes the tables of a study's folder of results, and draws its figures there."""

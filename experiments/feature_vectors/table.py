@@ -52,8 +52,8 @@ def _by_features(rows: pl.DataFrame) -> Figure:
         for (way,), line in own.drop_nulls("features").group_by("vector", maintain_order=True):
             line = line.drop_nulls("effect")
             x = line["features"].to_list()
-            axis.plot(x, line["effect"].to_list(), "o-", label=way)
-            band(axis, x, line, "effect")
+            (drawn,) = axis.plot(x, line["effect"].to_list(), "o-", label=way)
+            band(axis, x, line, "effect", drawn.get_color())
         whole = own.filter(vector="dense")
         axis.axhline(whole["effect"].item(), color="0.3", linestyle="--", label="dense")
         axis.axhline(0, color="0.8", linewidth=0.8)
