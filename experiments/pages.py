@@ -14,9 +14,11 @@ from tempfile import TemporaryDirectory
 import typer
 
 from experiments.attribution import table as attribution
+from experiments.clamping import table as clamping
 from experiments.feature_vectors import table as feature_vectors
 from experiments.learned_selection import table as learned_selection
 from experiments.minimal import table as minimal
+from experiments.minimal_criteria import table as minimal_criteria
 from experiments.ravel import table as ravel
 from experiments.side_effects import table as side_effects
 from experiments.tables import spaced
@@ -31,6 +33,8 @@ DRAW: dict[str, Callable[[Path], str]] = {
     "attribution": attribution.draw,
     "learned_selection": learned_selection.draw,
     "feature_vectors": feature_vectors.draw,
+    "minimal_criteria": minimal_criteria.draw,
+    "clamping": clamping.draw,
     "ravel": ravel.draw,
     "side_effects": side_effects.draw,
 }
