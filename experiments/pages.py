@@ -13,8 +13,11 @@ from tempfile import TemporaryDirectory
 
 import typer
 
+from experiments.analogies import table as analogies
 from experiments.attribution import table as attribution
 from experiments.clamping import table as clamping
+from experiments.feature_discovery import table as feature_discovery
+from experiments.feature_naming import table as feature_naming
 from experiments.feature_vectors import table as feature_vectors
 from experiments.learned_selection import table as learned_selection
 from experiments.minimal import table as minimal
@@ -34,6 +37,9 @@ DRAW: dict[str, Callable[[Path], str]] = {
     "learned_selection": learned_selection.draw,
     "feature_vectors": feature_vectors.draw,
     "minimal_criteria": minimal_criteria.draw,
+    "feature_discovery": feature_discovery.draw,
+    "feature_naming": feature_naming.draw,
+    "analogies": analogies.draw,
     "clamping": clamping.draw,
     "ravel": ravel.draw,
     "side_effects": side_effects.draw,

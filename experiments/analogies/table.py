@@ -55,10 +55,11 @@ def _matrix(rows: pl.DataFrame) -> Figure:
         image = axis.imshow(shares, cmap="RdBu_r", vmin=-1, vmax=1)
         for (i, j), share in np.ndenumerate(shares):
             text = "" if np.isnan(share) else number(share)
-            axis.text(j, i, text, ha="center", va="center", fontsize="x-small")
+            color = "white" if abs(share) > 0.6 else "black"
+            axis.text(j, i, text, ha="center", va="center", fontsize="x-small", color=color)
         axis.set_xticks(range(len(names)), names, rotation=60, ha="right")
         axis.set_yticks(range(len(names)), names)
-        axis.set_title(f"{vector} vectors")
+        axis.set_title("dense vectors" if vector == "dense" else "vectors of features")
         axis.set_xlabel("steers")
     figure.supylabel("vector of")
     figure.colorbar(image, ax=figure.axes, label="share of its own vector's effect")

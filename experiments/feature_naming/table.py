@@ -54,5 +54,5 @@ def _spread(rows: pl.DataFrame) -> Figure:
     axis.axvline(0.5, color="0.8", linewidth=0.8)
     axis.set_xlabel("area under the curve: texts where the feature fires against others")
     axis.set_ylabel("share of features at most there")
-    axis.legend(fontsize="small")
+    figure.legend(loc="outside right upper", fontsize="small")
     return figure
