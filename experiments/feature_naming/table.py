@@ -38,7 +38,7 @@ def draw(out: Path) -> str:
 
 def _spread(rows: pl.DataFrame) -> Figure:
     """Draw how detection spreads over features, for each name and its control."""
-    figure = Figure(figsize=(7, 3.5), layout="constrained")
+    figure = Figure(figsize=(8.5, 3.5), layout="constrained")
     axis = figure.subplots()
     for (name,), own in rows.group_by("name", maintain_order=True):
         values = own["detection"].sort()
@@ -48,11 +48,12 @@ def _spread(rows: pl.DataFrame) -> Figure:
             values.to_list(),
             share,
             "--" if control else "-",
-            label=name,
+            label="the same, of another feature" if control else name,
             color="0.6" if control else None,
         )
     axis.axvline(0.5, color="0.8", linewidth=0.8)
-    axis.set_xlabel("area under the curve: texts where the feature fires against others")
+    axis.set_xlabel("area under the curve, texts where it fires against others")
     axis.set_ylabel("share of features at most there")
-    figure.legend(loc="outside right upper", fontsize="small")
+    by_label = dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True))  # controls once
+    figure.legend(by_label.values(), by_label, loc="outside right upper", fontsize="small")
     return figure
