@@ -22,8 +22,10 @@ from experiments.feature_vectors import table as feature_vectors
 from experiments.learned_selection import table as learned_selection
 from experiments.minimal import table as minimal
 from experiments.minimal_criteria import table as minimal_criteria
+from experiments.pictures import table as pictures
 from experiments.ravel import table as ravel
 from experiments.side_effects import table as side_effects
+from experiments.successors import table as successors
 from experiments.tables import spaced
 from experiments.targets import table as targets
 
@@ -40,6 +42,8 @@ DRAW: dict[str, Callable[[Path], str]] = {
     "feature_discovery": feature_discovery.draw,
     "feature_naming": feature_naming.draw,
     "analogies": analogies.draw,
+    "successors": successors.draw,
+    "pictures": pictures.draw,
     "clamping": clamping.draw,
     "ravel": ravel.draw,
     "side_effects": side_effects.draw,
