@@ -2,7 +2,7 @@
 
 trimtab build runs/several a.jsonl b.jsonl c.jsonl
 python -m experiments.learned_selection runs/several --out runs/learned
-python -m experiments.learned_selection.table runs/learned
+python -m experiments.learned_selection runs/several --out runs/learned --draw
 """
 
 from pathlib import Path
@@ -20,10 +20,14 @@ def main(
     store: Annotated[Path, typer.Argument(help="A store of several behaviours.")],
     out: Annotated[Path, typer.Option(help="Folder of results; resumed where it exists.")],
     seed: Annotated[int, typer.Option(help="Of splits and random choices.")] = 0,
+    draw_only: Annotated[
+        bool, typer.Option("--draw", help="Make table and figure again, without a model.")
+    ] = False,
 ) -> None:
     """Study learned selection over a store's behaviours."""
     try:
-        study(open_store(store), out, seed=seed)
+        if not draw_only:
+            study(open_store(store), out, seed=seed)
         typer.echo(draw(out))
     except (TrimtabError, OSError) as error:
         typer.echo(f"error: {error}", err=True)

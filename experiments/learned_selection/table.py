@@ -1,13 +1,8 @@
-"""Draw what `experiments.learned_selection` measured, from its Parquet: no model, no torch.
-
-python -m experiments.learned_selection.table runs/learned
-"""
+"""Draw what `experiments.learned_selection` measured, from its Parquet: no model, no torch."""
 
 from pathlib import Path
-from typing import Annotated
 
 import polars as pl
-import typer
 from matplotlib.figure import Figure
 
 from experiments.tables import Shown, read_tables, save, titled
@@ -64,14 +59,3 @@ def _predictions(rows: pl.DataFrame) -> Figure:
     axis.invert_yaxis()
     figure.legend(loc="outside upper center", ncols=len(ways), fontsize="small")
     return figure
-
-
-def main(
-    out: Annotated[Path, typer.Argument(help="Folder of `experiments.learned_selection`.")],
-) -> None:
-    """Print the table and draw the figure again."""
-    typer.echo(draw(out))
-
-
-if __name__ == "__main__":
-    typer.run(main)
