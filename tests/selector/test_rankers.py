@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -209,6 +209,7 @@ def test_a_difference_that_is_not_clear_of_zero_is_not_usable() -> None:
     samples=st.lists(st.integers(0, 29), min_size=1, unique=True).map(tuple),
     chosen=st.lists(st.integers(0, 39), min_size=1, max_size=15, unique=True).map(tuple),
 )
+@example(seed=37, samples=(10, 15, 8, 17), chosen=(1, 11, 2, 17))  # capped
 def test_matching_keeps_signs_and_caps_and_brings_the_vector_nearer(
     new_parts: NewParts, seed: int, samples: tuple[int, ...], chosen: tuple[int, ...]
 ) -> None:
@@ -225,8 +226,8 @@ def test_matching_keeps_signs_and_caps_and_brings_the_vector_nearer(
     before, after = (
         float(torch.cosine_similarity(compose(parts, c), target, dim=0)) for c in (choice, found)
     )
-    assert after > 0
-    if max(found.coefficients) < MAX_COEFFICIENT:
+    if max(found.coefficients) < MAX_COEFFICIENT:  # a cap may turn the vector away again
+        assert after > 0
         assert after >= before - 1e-5
 
 

@@ -56,6 +56,8 @@ def matched(parts: Parts, choice: Choice, target: Tensor) -> Choice:
 
     Features whose best coefficient is zero, or whose difference over the chosen samples has the
     wrong sign or is none, are dropped. Where nothing is left the choice is returned as it was.
+    Coefficients are cut at `MAX_COEFFICIENT`, and what is cut may point away from the target: it is
+    to be measured before it is chosen.
     """
     assert parts.decoder is not None and parts.features is not None and choice.features is not None
     chosen = list(choice.features)

@@ -34,7 +34,7 @@ class Ground:
 
     @property
     def groups(self) -> list[str]:
-        """The groups of `tune`."""
+        """The groups of `tune`, of unpaired texts with the other side's."""
         return balanced_groups(self.tune)
 
     @cached_property
