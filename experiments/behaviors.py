@@ -8,6 +8,7 @@ from typing import Any
 
 from trimtab.errors import PairsError
 from trimtab.pairs import Sample, load_packaged, packaged_questions, read_pairs, read_questions
+from trimtab.store.files import write_atomically
 
 
 @dataclass(frozen=True)
@@ -80,10 +81,9 @@ def read_samples(name: str, source: Source, data: Path | None, copies: Path) -> 
         return [replace(sample, behavior=name) for sample in load_packaged(source.packaged)]
     paths = [_folder(name, data) / file for file in source.files]
     if source.encoding != "utf-8":
-        copies.mkdir(parents=True, exist_ok=True)
-        for path in paths:
+        for path in paths:  # other studies may be copying them too
             text = path.read_text(encoding=source.encoding)
-            (copies / path.name).write_text(text, encoding="utf-8")
+            write_atomically(copies / path.name, text.encode())
         paths = [copies / path.name for path in paths]
     return read_pairs(paths, format=source.format, behavior=name)
 

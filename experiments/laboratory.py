@@ -27,8 +27,11 @@ from trimtab.selector.scales import DAMAGE_TEXTS
 from trimtab.steering.damage import Damage
 from trimtab.steering.judges.classifier import BehaviorClassifier
 from trimtab.store import Store, build, build_many
+from trimtab.store.files import building
 
 TOKENS = "tokens.json"
+
+PATIENCE = 3600.0  # seconds: what studies share in their small form is built in minutes
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +86,8 @@ class Laboratory:
     @cached_property
     def store(self) -> Store:
         """The store of all behaviours at the SAE's hook point; built where it is not there yet."""
-        return build(self.shelf / "store", self.samples, self.model, self.sae)
+        with self._alone():
+            return build(self.shelf / "store", self.samples, self.model, self.sae)
 
     def stores_at(self, places: Iterable[HookPoint | SAE]) -> dict[HookPoint, Store]:
         """Return stores at other hook points: of an SAE's features, or of the residuals alone."""
@@ -92,8 +96,20 @@ class Laboratory:
             self.shelf / f"{'store' if isinstance(place, SAE) else 'residuals'}-{point}": place
             for point, place in points.items()
         }
-        built = build_many(folders, self.samples, self.model)
+        with self._alone():
+            built = build_many(folders, self.samples, self.model)
         return dict(zip(points, (built[folder] for folder in folders), strict=True))
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Build what studies share while the others of the folder wait for it.
+
+        Raises:
+            StoreError: another study has been building for too long.
+        """
+        self.shelf.mkdir(parents=True, exist_ok=True)
+        with building(self.shelf, patience=PATIENCE):
+            yield
 
     @cached_property
     def journal(self) -> Journal:

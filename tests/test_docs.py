@@ -57,6 +57,13 @@ def test_the_make_targets_of_the_readme_exist() -> None:
     assert {"demo", "test"} <= shown <= targets
 
 
+def test_make_experiments_runs_every_study_that_has_a_small_form() -> None:
+    made = re.findall(r"^STUDIES := (.*\\\n.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    mains = (ROOT / "experiments").glob("*/__main__.py")
+    small = {main.parent.name for main in mains if "experiments.command" in main.read_text()}
+    assert set(re.findall(r"\w+", made[0])) - {"if", "DATA"} == small
+
+
 @pytest.mark.parametrize("name", sorted(trimtab.__all__))
 def test_every_public_name_can_be_imported_and_is_documented(name: str) -> None:
     assert getattr(trimtab, name).__doc__

@@ -15,9 +15,10 @@ import torch
 from experiments.config import SMALL as SMALL_CONFIG
 from experiments.config import read_config, sizes_of
 from experiments.laboratory import Laboratory, counted
-from trimtab.errors import PairsError, SelectionError, VectorError
+from trimtab.errors import PairsError, SelectionError, StoreError, VectorError
 from trimtab.model.language_model import LanguageModel
 from trimtab.store import set_descriptions
+from trimtab.store.files import building
 
 BEHAVIORS = ("refusal", "quickness", "doubt", "answers")
 SMALL: dict[str, dict[str, Any]] = {
@@ -201,3 +202,13 @@ def test_a_file_of_data_that_is_missing_is_named_with_the_way_out(
         here.file("nowhere.json")
     with pytest.raises(SelectionError, match="--data"):
         replace(here, data=None).file("refusal.jsonl")
+
+
+def test_a_study_waits_while_another_builds_what_they_share(
+    laboratory: Callable[[str, Any], Laboratory], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = laboratory("first", None), laboratory("second", None)
+    monkeypatch.setattr("experiments.laboratory.PATIENCE", 0.0)
+    with building(first.shelf), pytest.raises(StoreError, match="being built by another process"):
+        _ = second.store
+    assert second.store.path == first.store.path
