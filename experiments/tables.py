@@ -89,9 +89,11 @@ def spaced(name: object) -> str:
 
 
 def plain(value: object) -> str:
-    """Return a cell: nothing for None, two decimals for a number that has any."""
+    """Return a cell: nothing for None, two decimals for a number, or one digit that is not 0."""
     if value is None:
         return ""
+    if isinstance(value, float) and 0 < abs(value) < 0.005:  # a p of 0.00 would be none
+        return f"{value:.1g}".replace("-", "−")
     return number(value) if isinstance(value, float) else spaced(value)
 
 

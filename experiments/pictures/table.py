@@ -39,7 +39,7 @@ GRADES = matplotlib.colormaps["viridis"]
 HUES = matplotlib.colormaps["tab20"]
 
 NUMBERS = "What each colour says of where completions lie, beside labels that were dealt out anew"
-EACH = "The same of every behaviour by itself, in all dimensions"
+EACH = "The same of every behaviour by itself"
 DISTANCES = "How far mapper graphs are apart, beside labels that were dealt out anew"
 COVERS = Shown(
     "Mapper graphs of all completions, with coarser and finer covers",
@@ -74,12 +74,11 @@ def draw(out: Path) -> str:
     if len(later):
         save(_before_and_after(later, tables["steering"]), out / "steering.svg")
     by, each = ("space", "picture", "colour", "measure"), pl.col("behavior") != EVERY
-    whole = pl.col("picture") == "all dimensions"
     compared = ("space", "behavior", "compared", "measure")
     return "\n".join(
         (
             _beside_chance(NUMBERS, numbers.filter(~each), by, "value"),
-            _beside_chance(EACH, numbers.filter(each & whole), ("behavior", *by), "value"),
+            _beside_chance(EACH, numbers.filter(each), ("behavior", *by), "value"),
             _beside_chance(DISTANCES, distances, compared, "distance"),
             titled(STEERING, tables["steering"]),
             titled(COVERS, tables["covers"]),

@@ -12,6 +12,7 @@ from experiments.completions import Completions
 from experiments.successors.reading import user
 from trimtab.model.language_model import LanguageModel
 from trimtab.model.sae import SAE
+from trimtab.selector.intervals import Estimate, rate_estimate
 from trimtab.steering.apply import Edit
 
 Floats = NDArray[np.float64]
@@ -53,3 +54,15 @@ def among(log_probabilities: Floats) -> Floats:
     """Return log-probabilities given that it is one of the completions: the last axis."""
     found: Floats = log_softmax(log_probabilities, axis=-1)
     return found
+
+
+def share_of_items(shown: Floats, groups: Sequence[str]) -> Estimate:
+    """Estimate the share of ones over groups of items and draws, on texts that are as they are.
+
+    Args:
+        shown: zeros and ones, `(n, draws, n_texts)`.
+        groups: of the n items.
+    """
+    n_texts = shown.shape[2]
+    columns = shown.swapaxes(1, 2).reshape(-1, shown.shape[1])
+    return rate_estimate(columns, [group for group in groups for _ in range(n_texts)])

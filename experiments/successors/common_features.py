@@ -21,7 +21,7 @@ def common_rows(taught: Taught) -> Iterator[Row]:
 def _most_common(taught: Taught, context: str) -> list[Row]:
     """Return a row for each of the features that kinds share most in a context.
 
-    `chance` is the share of permutations of the indices, in every kind by itself, in which any
+    `p` is the share of permutations of the indices, in every kind by itself, in which any
     feature at all is shared as much: it allows for having looked at all of them. `likeness` is 1
     where all kinds have the same profile.
     """
@@ -48,7 +48,7 @@ def _most_common(taught: Taught, context: str) -> list[Row]:
                 kind for kind, unit in zip(kinds, units, strict=True) if unit[at, place] > 0
             ),
             "likeness": float(products[place] / max(if_alike[place], 1e-9)),
-            "chance": (1 + as_much) / (1 + len(largest)),
+            "p": (1 + as_much) / (1 + len(largest)),
         }
         rows.append(row)
     return rows

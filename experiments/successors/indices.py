@@ -5,13 +5,14 @@ items of the sequence that is left out, on the reported texts, by cosine. Each s
 over the items that are asked, which knows no index.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from experiments.record import Row, say
+from experiments.successors.answers import share_of_items
 from experiments.successors.reading import Singles
 from experiments.successors.sequences import PACKAGED, Ordered
 from experiments.successors.taught import (
@@ -22,7 +23,7 @@ from experiments.successors.taught import (
     shuffled,
     teachers,
 )
-from trimtab.selector.intervals import Estimate, mean_estimate, rate_estimate
+from trimtab.selector.intervals import Estimate, mean_estimate
 
 Floats = NDArray[np.float64]
 
@@ -95,26 +96,34 @@ class Told(NamedTuple):
 
 
 def _rows(name: Row, told: dict[Ordered, Told]) -> Iterator[Row]:
-    """Yield rows by sequence, then over all; spellings of an item are one group."""
+    """Yield rows by sequence, by kind and over all; spellings of an item are one group."""
     for read in READS if told else ():
         for sequence, found in told.items():
             groups = list(map(str, found.indices))
             row = name | {"sequence": sequence.title, "kind": sequence.kind, "read": read}
             row |= {"items": len(groups), "choices": found.choices}
             yield row | _accuracy(found.right[read], found.by_chance[read], groups)
-        right, by_chance = (
-            np.concatenate([getattr(found, part)[read] for found in told.values()])
-            for part in ("right", "by_chance")
-        )
-        groups = [f"{s.kind} {index}" for s, found in told.items() for index in found.indices]
-        row = name | {"sequence": WHOLE, "kind": WHOLE, "read": read, "items": len(groups)}
-        row |= {"choices": max(found.choices for found in told.values())}
-        yield row | _accuracy(right, by_chance, groups)
+        for kind, some in by_kind(told).items():
+            right, by_chance = (
+                np.concatenate([getattr(told[sequence], part)[read] for sequence in some])
+                for part in ("right", "by_chance")
+            )
+            groups = [f"{s.kind} {index}" for s in some for index in told[s].indices]
+            row = name | {"sequence": WHOLE, "kind": kind, "read": read, "items": len(groups)}
+            row |= {"choices": max(told[sequence].choices for sequence in some)}
+            yield row | _accuracy(right, by_chance, groups)
+
+
+def by_kind(sequences: Iterable[Ordered]) -> dict[str, list[Ordered]]:
+    """Return the sequences of each kind, and at last all of them."""
+    every = list(sequences)
+    kinds = dict.fromkeys(one.kind for one in every)
+    return {kind: [one for one in every if one.kind == kind] for kind in kinds} | {WHOLE: every}
 
 
 def _accuracy(right: Floats, by_chance: Floats, groups: list[str]) -> dict[str, Estimate]:
     return {
-        "accuracy": rate_estimate(right, groups),
+        "accuracy": share_of_items(right[:, None], groups),
         "shuffled": mean_estimate(by_chance, groups),
         "beyond": mean_estimate(right.mean(1)[:, None] - by_chance, groups),
     }

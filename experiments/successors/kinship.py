@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from experiments.controls import stand_ins
 from experiments.laboratory import Laboratory
 from experiments.record import Row, say
-from experiments.successors.answers import among, answers
+from experiments.successors.answers import among, answers, share_of_items
 from experiments.successors.concepts import TEXTS, Domain
 from experiments.successors.reading import Reading, Singles, read
-from trimtab.selector.intervals import mean_estimate, rate_estimate
+from trimtab.selector.intervals import mean_estimate
 
 Floats = NDArray[np.float64]
 
@@ -206,14 +206,20 @@ def _of_some(
     each = np.arange(len(some))
     moved: dict[str, Floats] = {}
     for way in (RANDOM, FEATURES, RESIDUAL):
-        change = (values(relation, way) - base).mean(2)
+        steered = values(relation, way)
+        change = (steered - base).mean(2)
         of_own, of_given = change[each, :, own], change[each, :, given]
         moved[way] = of_own if same else of_given - of_own
         row: Row = {"relation": relation, "attribute": attribute, "added": way}
         row |= {"class": "shared" if same else "another", "animals": len(some)}
-        row |= {"known": rate_estimate(rates, groups), "own": mean_estimate(of_own, groups)}
+        row |= {
+            "known": share_of_items(rates[:, None], groups),
+            "own": mean_estimate(of_own, groups),
+        }
         if not same:
             row["given"] = mean_estimate(of_given, groups)
+            named = steered[..., span].argmax(-1) + span[0] == given[:, None, None]
+            row["given_named"] = share_of_items(named.astype(np.float64), groups)
             row["given_against_own"] = mean_estimate(moved[way], groups)
         if way != RANDOM:
             less = moved[way].mean(1)[:, None] - moved[RANDOM]

@@ -20,7 +20,7 @@ from trimtab.selector.intervals import Estimate, mean_estimate
 
 Floats = NDArray[np.float64]
 
-FORM = ("spelling", "letters", "tokens")
+FORM = ("spelling", "number of letters", "number of tokens")
 """Likeness of the words themselves: shared trigrams, and as many letters or tokens."""
 
 
@@ -75,8 +75,8 @@ def _overlaps(laboratory: Laboratory, domain: Domain) -> dict[str, list[list[flo
         "features, cosine": cosine_similarity(means[0]).tolist(),
         "residual, cosine": cosine_similarity(means[1]).tolist(),
         "spelling": spelling,
-        "letters": [[-float(abs(a - b)) for b in letters] for a in letters],
-        "tokens": [[-float(abs(a - b)) for b in tokens] for a in tokens],
+        "number of letters": [[-float(abs(a - b)) for b in letters] for a in letters],
+        "number of tokens": [[-float(abs(a - b)) for b in tokens] for a in tokens],
     }
 
 
@@ -123,8 +123,8 @@ def _told(
     return {
         "concepts": len(names),
         "area": mean_estimate(areas[asked], names),
-        "exchanged": Estimate(float(np.mean(by_chance)), float(low), float(high)),
-        "chance": (1 + above) / (1 + len(by_chance)),
+        "by_chance": Estimate(float(np.mean(by_chance)), float(low), float(high)),
+        "p": (1 + above) / (1 + len(by_chance)),
     }
 
 

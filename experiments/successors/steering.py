@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from experiments.controls import stand_ins
 from experiments.record import Row, say
-from experiments.successors.answers import among, answers
-from experiments.successors.indices import WHOLE
+from experiments.successors.answers import among, answers, share_of_items
+from experiments.successors.indices import WHOLE, by_kind
 from experiments.successors.reading import Singles
 from experiments.successors.sequences import PACKAGED, Ordered
 from experiments.successors.taught import CONTEXTS, Taught, centred, most_shared, teachers
-from trimtab.selector.intervals import mean_estimate, rate_estimate
+from trimtab.selector.intervals import mean_estimate
 
 Floats = NDArray[np.float64]
 
@@ -32,7 +32,7 @@ Pair = tuple[Singles, Singles]  # for a step on and a step back, `(d_model,)` ea
 
 
 def steering_rows(taught: Taught) -> Iterator[Row]:
-    """Yield what each kind of vector does, by sequence and over all."""
+    """Yield what each kind of vector does, by sequence, by kind and over all."""
     found: dict[Ordered, dict[int, dict[str, Floats]]] = {}
     for sequence in taught.tested:
         say(f"steering {sequence.title}")
@@ -43,11 +43,12 @@ def steering_rows(taught: Taught) -> Iterator[Row]:
         groups = list(map(str, by_index))
         name: Row = {"sequence": sequence.title, "kind": sequence.kind}
         yield from _rows(name, [_summary(sequence, *item) for item in by_index.items()], groups)
-    every = [(sequence, *item) for sequence, items in found.items() for item in items.items()]
-    groups = [f"{sequence.kind} {index}" for sequence, index, _ in every]  # spellings together
-    yield from _rows(
-        {"sequence": WHOLE, "kind": WHOLE}, [_summary(*item) for item in every], groups
-    )
+    for kind, some in by_kind(found).items():
+        every = [(sequence, *item) for sequence in some for item in found[sequence].items()]
+        groups = [f"{sequence.kind} {index}" for sequence, index, _ in every]  # spellings together
+        yield from _rows(
+            {"sequence": WHOLE, "kind": kind}, [_summary(*item) for item in every], groups
+        )
 
 
 def _is_steered(sequence: Ordered, index: int) -> bool:
@@ -189,7 +190,7 @@ def _rows(name: Row, each: Sequence[dict[str, Floats]], groups: list[str]) -> It
     for way, values in ways.items():  # (n, draws, n_texts, 5)
         row = name | {"way": way, "items": len(groups)}
         for i, what in enumerate(("names_next", "names_one_further")):
-            row[what] = rate_estimate(values[..., i].reshape(len(values), -1), groups)
+            row[what] = share_of_items(values[..., i], groups)
         if way != UNSTEERED:
             means = values.mean(2)
             for i, what in enumerate(("on", "back", "direction"), start=2):

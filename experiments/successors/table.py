@@ -18,9 +18,9 @@ TABLES = {
     ),
     "features": Shown(
         "The features that all kinds share most by index: where their mean is highest, the kinds "
-        "in which they fire more there than elsewhere, how alike their profiles are, and how often "
+        "in which they fire more there than on average, how alike their profiles are; p: how often "
         "any feature is shared as much when indices are exchanged",
-        ("context", "feature", "index", "kinds", "likeness", "chance"),
+        ("context", "feature", "index", "kinds", "likeness", "p"),
     ),
     "steering": Shown(
         "The next item, when what other kinds share is added at the last one; shares of items, and "
@@ -35,23 +35,25 @@ TABLES = {
     ),
     "classes": Shown(
         "How probable it is that a concept of the same class overlaps more than one of another, "
-        "and when classes are exchanged, within the classes of another attribute where one is "
-        "named; beyond form: with what spelling and length explain taken off",
+        "beside that when classes are exchanged (by chance; p: how often it is as much), within "
+        "the classes of another attribute where one is named; beyond form: with what the words' "
+        "likeness in spelling and in numbers of letters and tokens explains taken off",
         (
             *("domain", "attribute", "within", "overlap", "concepts"),
-            *("exchanged", "chance", "chance_beyond_form"),
+            *("by_chance", "p", "p_beyond_form"),
         ),
         ("area", "area_beyond_form"),
     ),
     "kinship": Shown(
         "Change of the log-probability of classes, among those of an attribute, when what a "
         "relative has more of is added to an animal, nats; `class`: whether the relative has the "
-        "animal's own; known: how often the animal's own is the likeliest without",
+        "animal's own; known: how often the animal's own is the likeliest without; given named: "
+        "how often the relative's is the likeliest with it",
         ("relation", "attribute", "class", "added", "animals"),
-        ("known", "own", "given", "given_against_own", "beyond_random"),
+        ("known", "own", "given", "given_named", "given_against_own", "beyond_random"),
     ),
 }
-WHOLE = "all"  # the row of all sequences
+WHOLE = "all"  # sequences of a kind, or all of them
 HEIGHT = 0.34  # of a name, inches
 
 
@@ -64,11 +66,12 @@ def draw(out: Path) -> str:
         SelectionError: the folder holds no measurements.
     """
     tables = read_tables(out, TABLES, "experiments.successors")
-    save(_told(tables["index"]), out / "index.svg")
-    save(_steered(tables["steering"]), out / "steering.svg")
+    of_a_kind = (pl.col("sequence") == WHOLE) & (pl.col("kind") != WHOLE)
+    save(_told(tables["index"].filter(~of_a_kind)), out / "index.svg")
+    save(_steered(tables["steering"].filter(~of_a_kind)), out / "steering.svg")
     save(_classes(tables["classes"]), out / "classes.svg")
     for name in ("index", "steering"):
-        tables[name] = tables[name].filter(sequence=WHOLE)
+        tables[name] = tables[name].filter(sequence=WHOLE, kind=WHOLE)
     return "\n".join(titled(shown, tables[name]) for name, shown in TABLES.items())
 
 
