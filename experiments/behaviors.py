@@ -1,12 +1,12 @@
 """The behaviours that studies run on: packaged sets, and public ones in a folder of data."""
 
 import tomllib
-from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from trimtab.errors import PairsError
+from experiments.checked import checked
+from trimtab.errors import PairsError, SelectionError
 from trimtab.pairs import Sample, load_packaged, packaged_questions, read_pairs, read_questions
 from trimtab.store.files import write_atomically
 
@@ -35,34 +35,49 @@ class Source:
 KEYS = {one.name for one in fields(Source)} - {"folder"}
 
 
-def sources(listed: Mapping[str, Mapping[str, Any]], folder: Path) -> dict[str, Source]:
-    """Return the sources of a list's tables, by the behaviours' names; the list is in `folder`.
+def sources(listed: Any, file: Path) -> dict[str, Source]:
+    """Return the sources of a list's tables, by the behaviours' names; the list is of `file`.
 
     An empty table stands for the packaged set of its name.
 
     Raises:
         PairsError: a table has a key that there is not, or names files and no questions.
+        SelectionError: it is no list of tables, or something in it is of another type.
     """
     found = {}
-    for name, entry in listed.items():
+    for name, entry in checked(dict[str, dict[str, Any]], listed, f"{file}, behaviors").items():
+        where = f"{file}, behaviour {name!r}"
         unknown = sorted(set(entry) - KEYS)
         if unknown:
             raise PairsError(
-                f"behaviour {name!r} of a list in {folder}: unknown {', '.join(unknown)}; there "
-                f"are {', '.join(sorted(KEYS))}"
+                f"{where}: unknown {', '.join(unknown)}; there are {', '.join(sorted(KEYS))}"
             )
         if "files" in entry and not entry.get("questions"):
-            raise PairsError(f"behaviour {name!r} of a list in {folder} names files, no questions")
-        files = tuple(entry.get("files", ()))
-        packaged = entry.get("packaged", "" if files else name)
-        found[name] = Source(**{**entry, "files": files, "packaged": packaged, "folder": folder})
+            raise PairsError(f"{where} names files, no questions")
+        packaged = {} if "files" in entry else {"packaged": name}
+        found[name] = checked(Source, {**packaged, **entry, "folder": file.parent}, where)
     return found
 
 
 def read_sources(file: Path) -> dict[str, Source]:
-    """Read a TOML file that is a list of behaviours."""
-    with file.open("rb") as opened:
-        return sources(tomllib.load(opened), file.parent)
+    """Read a TOML file that is a list of behaviours.
+
+    Raises:
+        PairsError, SelectionError: as `sources` and `read_toml` do.
+    """
+    return sources(read_toml(file), file)
+
+
+def read_toml(file: Path) -> dict[str, Any]:
+    """Read a TOML file.
+
+    Raises:
+        SelectionError: it cannot be read.
+    """
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SelectionError(f"{file} is no list of what to study: {error}") from error
 
 
 def read_samples(name: str, source: Source, data: Path | None, copies: Path) -> list[Sample]:

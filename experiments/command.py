@@ -9,15 +9,18 @@ interrupted resumes; `--draw` makes its tables and figures again, without a mode
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
+import polars as pl
 import typer
 
 from experiments.config import SMALL, read_config, sizes_of
-from experiments.laboratory import Laboratory, counted
-from trimtab.errors import SelectionError, TrimtabError
+from experiments.laboratory import Laboratory, counted, file_of_data, tokens_counted
+from experiments.record import say
+from trimtab.cli.group import in_a_line
+from trimtab.errors import SelectionError
 from trimtab.model.language_model import load_model
 from trimtab.model.sae import load_sae
 
@@ -25,7 +28,9 @@ Measure = Callable[[Laboratory], dict[str, Any]]
 Draw = Callable[[Path], str]
 
 
-def command(name: str, measure: Measure, draw: Draw, sizes: Any) -> None:
+def command(
+    name: str, measure: Measure, draw: Draw, sizes: Any, *, reads: Sequence[str] = ()
+) -> None:
     """Run a study by the options of the command line.
 
     Args:
@@ -33,22 +38,34 @@ def command(name: str, measure: Measure, draw: Draw, sizes: Any) -> None:
         measure: takes the laboratory and returns the study's tables by name.
         draw: takes the study's folder, draws its figures into it, and returns its page.
         sizes: what is measured where the config says nothing else.
+        reads: files in the folder of data sets that it cannot do without.
     """
 
     def main(
-        out: Annotated[Path, typer.Option(help="Folder of the studies.", show_default=False)],
-        config: Annotated[Path, typer.Option(help="What to run on.")] = SMALL,
-        data: Annotated[Path | None, typer.Option(help="Folder of data sets.")] = None,
+        out: Annotated[Path, typer.Option(help="Folder of all studies.", show_default=False)],
+        config: Annotated[
+            Path, typer.Option(help="TOML file: model, SAE, behaviours and sizes.")
+        ] = SMALL,
+        data: Annotated[Path | None, typer.Option(help="Folder of public data sets.")] = None,
         only_draw: Annotated[bool, typer.Option("--draw", help="Draw, measure nothing.")] = False,
     ) -> None:
-        try:
+        with in_a_line():
             if not only_draw:
+                for file in reads:
+                    file_of_data(data, file)
                 _measured(name, measure, sizes, out, config, data)
-            typer.echo(draw(out / name))
-        except TrimtabError as error:
-            typer.echo(f"error: {error}", err=True)
-            raise typer.Exit(1) from error
+            try:
+                typer.echo(draw(out / name))
+            except pl.exceptions.PolarsError as error:
+                raise SelectionError(
+                    f"{out / name} has other tables than this study draws ({error}); measure anew"
+                ) from None
 
+    needs = f" It needs --data with {' and '.join(reads)}." if reads else ""
+    main.__doc__ = (
+        f"Measure {name} into OUT/{name}, or go on with it, and print its tables.{needs}\n\n"
+        "What it asks stands in docs/studies, what a config may say in experiments/config.py."
+    )
     typer.run(main)
 
 
@@ -56,13 +73,14 @@ def _measured(
     name: str, measure: Measure, sizes: Any, out: Path, file: Path, data: Path | None
 ) -> None:
     config = read_config(file)
+    own = sizes_of(config, name, sizes)
+    tokens_counted(out / name)  # the folder can be written
+    say(f"loading {config.model} and its SAE")
     model = load_model(config.model, dtype=config.dtype, device=config.device)
     sae = load_sae(config.sae, model)
     if sae is None:
         raise SelectionError(f"{file}: the studies of behaviours need an SAE")
-    laboratory = Laboratory(
-        config, data, model, sae, out, out / name, sizes_of(config, name, sizes)
-    )
+    laboratory = Laboratory(config, data, model, sae, out, out / name, own)
     begun = time.monotonic()
     with counted(model, laboratory.out) as count:
         try:

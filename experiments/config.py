@@ -17,12 +17,12 @@ questions = "caa/test/refusal/test_dataset_open_ended.json"
 atoms = [4, 16, 64]
 """
 
-import tomllib
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
-from experiments.behaviors import Source, read_sources, sources
+from experiments.behaviors import Source, read_sources, read_toml, sources
+from experiments.checked import Count, Positive, Whole, checked
 from trimtab.errors import SelectionError
 
 S = TypeVar("S")
@@ -45,7 +45,7 @@ class Config:
         device: of both.
         seed: of splits, draws and controls.
         samples: at most so many of a behaviour.
-        questions: at most so many of a behaviour.
+        questions: at most so many of a behaviour; with none there are no behaviour rates.
         budget: damage that vectors are compared at, nats per token.
         sizes: by study, in place of its own.
     """
@@ -57,10 +57,10 @@ class Config:
     saes: tuple[str, ...] = ()
     dtype: str = "float32"
     device: str = "auto"
-    seed: int = 0
-    samples: int = 160
-    questions: int = 40
-    budget: float = 0.1
+    seed: Whole = 0
+    samples: Count = 160
+    questions: Whole = 40
+    budget: Positive = 0.1
     sizes: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
@@ -68,35 +68,32 @@ def read_config(file: Path) -> Config:
     """Read a TOML file.
 
     Raises:
-        SelectionError: it cannot be read, or has a key that no study knows.
+        SelectionError: it cannot be read, or has a key that no study knows or a value of another
+            type.
+        PairsError: as `sources` does.
     """
+    found = read_toml(file)
     listed: dict[str, Source] = {}
-    try:
-        with file.open("rb") as opened:
-            found = tomllib.load(opened)
-        for other in found.pop("lists", []):
-            listed |= read_sources(file.parent / other)
-    except (OSError, tomllib.TOMLDecodeError) as error:
-        raise SelectionError(f"{file} is no list of what to study: {error}") from error
+    for other in checked(list[str], found.pop("lists", []), f"{file}, lists"):
+        listed |= read_sources(file.parent / other)
     _known(found, Config, {"file"}, str(file))
-    for study in found.get("sizes", {}):
+    listed |= sources(found.pop("behaviors", {}), file)
+    config = checked(Config, {**found, "file": file, "behaviors": listed}, str(file))
+    for study in config.sizes:
         if not (HERE / study / "study.py").exists():
             raise SelectionError(f"{file}, sizes: there is no study {study!r}")
-    found["behaviors"] = listed | sources(found.get("behaviors", {}), file.parent)
-    found["saes"] = tuple(found.get("saes", ()))
-    return Config(file=file, **found)
+    return config
 
 
 def sizes_of(config: Config, study: str, sizes: S) -> S:
     """Return a study's sizes as the config has them, `sizes` where it has none.
 
     Raises:
-        SelectionError: the config has one that the study has not.
+        SelectionError: the config has one that the study has not, or of another type.
     """
-    given = config.sizes.get(study, {})
-    _known(given, type(sizes), set(), f"{config.file}, sizes.{study}")
-    changed = {name: tuple(x) if isinstance(x, list) else x for name, x in given.items()}
-    return type(sizes)(**{**vars(sizes), **changed})
+    given, where = config.sizes.get(study, {}), f"{config.file}, sizes.{study}"
+    _known(given, type(sizes), set(), where)
+    return checked(type(sizes), {**vars(sizes), **given}, where)
 
 
 def _known(found: dict[str, Any], kind: type, hidden: set[str], where: str) -> None:

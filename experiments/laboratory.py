@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -21,13 +22,14 @@ from trimtab.model.hook_points import HookPoint, parse_hook_point
 from trimtab.model.language_model import LanguageModel
 from trimtab.model.sae import SAE
 from trimtab.pairs import Sample
+from trimtab.selector.exported.folder import sha256
 from trimtab.selector.journal import Journal
 from trimtab.selector.material import draw
 from trimtab.selector.scales import DAMAGE_TEXTS
 from trimtab.steering.damage import Damage
 from trimtab.steering.judges.classifier import BehaviorClassifier
 from trimtab.store import Store, build, build_many
-from trimtab.store.files import building
+from trimtab.store.files import building, write_atomically
 
 TOKENS = "tokens.json"
 
@@ -41,7 +43,7 @@ class Laboratory:
     Attributes:
         config: what it runs on.
         data: folder of the data sets; None where all behaviours are packaged.
-        model: the language model, in float32.
+        model: the language model.
         sae: the SAE.
         shelf: folder of what studies share: the stores.
         out: the study's own folder.
@@ -50,6 +52,7 @@ class Laboratory:
         meters: of damage, one a hook point.
         classifiers: of replies, one a behaviour.
         failed: what could not be measured, and why.
+        read: SHA-256 of the files of data that were read.
     """
 
     config: Config
@@ -63,10 +66,15 @@ class Laboratory:
     meters: dict[str, Damage] = field(default_factory=dict, init=False)
     classifiers: dict[str, BehaviorClassifier] = field(default_factory=dict, init=False)
     failed: dict[str, str] = field(default_factory=dict, init=False)
+    read: dict[str, str] = field(default_factory=dict, init=False)
 
     @cached_property
     def samples(self) -> list[Sample]:
-        """The samples of all behaviours, at most as many of each as the config says."""
+        """The samples of all behaviours, at most as many of each as the config says.
+
+        Raises:
+            SelectionError: there are none.
+        """
         found: list[Sample] = []
         for name, source in self.config.behaviors.items():
             try:
@@ -75,6 +83,9 @@ class Laboratory:
                 self.fail(name, error)
             else:
                 found += draw(every, self.config.samples, self.config.seed)
+        if not found:
+            why = "; ".join(self.failed.values()) or "it lists none"
+            raise SelectionError(f"{self.config.file}: no behaviour can be read: {why}")
         return found
 
     @cached_property
@@ -122,11 +133,9 @@ class Laboratory:
         Raises:
             SelectionError: no folder was named, or it lacks the file.
         """
-        if self.data is None:
-            raise SelectionError(f"this study reads {name}; name its folder: --data")
-        if not (self.data / name).exists():
-            raise SelectionError(f"{self.data} has no {name}, which this study reads")
-        return self.data / name
+        found = file_of_data(self.data, name)
+        self.read[name] = sha256(found)
+        return found
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -145,8 +154,12 @@ class Laboratory:
         """Yield every behaviour of the config, ready to be measured, and say which it is.
 
         One that cannot be read or split is passed over, and noted in `failed`.
+
+        Raises:
+            SelectionError: none can be read, or `out` holds measurements of other settings.
         """
         held = {sample.behavior for sample in self.samples}
+        self._journal_at(self.store.fingerprint["hook_point"])
         for name in filter(held.__contains__, self.config.behaviors):
             say(name)
             try:
@@ -167,9 +180,6 @@ class Laboratory:
             store, sae = self.store, self.sae
         source = self.config.behaviors[name]
         point = store.fingerprint["hook_point"]
-        if point not in self.journals:
-            settings = self.settings | {"samples": self._digest}
-            self.journals[point] = Journal(self.out / f"journal-{point}.jsonl", settings)
         if point not in self.meters:
             hook_point = parse_hook_point(point)
             self.meters[point] = Damage(self.model, hook_point, max_texts=DAMAGE_TEXTS)
@@ -178,7 +188,7 @@ class Laboratory:
             name,
             self.model,
             sae,
-            self.journals[point],
+            self._journal_at(point),
             self.meters[point],
             questions=questions_of(name, source, self.data),
             most=self.config.questions,
@@ -188,6 +198,12 @@ class Laboratory:
         )
         self.classifiers[name] = subject.bench.classifier
         return subject
+
+    def _journal_at(self, point: str) -> Journal:
+        if point not in self.journals:
+            settings = self.settings | {"samples": self._digest}
+            self.journals[point] = Journal(self.out / f"journal-{point}.jsonl", settings)
+        return self.journals[point]
 
     def rows(self, what: str, found: Iterable[Row]) -> list[Row]:
         """Return rows as far as they can be measured; why they end early is noted in `failed`."""
@@ -200,17 +216,29 @@ class Laboratory:
         return rows
 
     def write(self, tables: Mapping[str, list[Row]], **facts: Any) -> None:
-        """Write the study's tables, with what they rest on."""
-        config = {**self.settings, "config": self.config.file.name, "failed": self.failed, **facts}
+        """Write the study's tables, with what they rest on.
+
+        Raises:
+            SelectionError: none has a row; those that are there already stay.
+        """
+        if not any(tables.values()):
+            raise SelectionError(f"nothing could be measured: {'; '.join(self.failed.values())}")
+        config = {
+            **self.settings,
+            "config": self.config.file.name,
+            "saes": self.config.saes,
+            "data": self.read,
+            "failed": self.failed,
+            **facts,
+        }
         if "samples" in vars(self):  # else the study is of no behaviours, and read none
             judges = {
                 name: {"kind": one.kind, "accuracy": one.accuracy, "reliable": one.reliable}
                 for name, one in self.classifiers.items()
             }
             config |= {
-                "behaviors": list(self.config.behaviors),
+                "behaviors": Counter(sample.behavior for sample in self.samples),
                 "samples": self._digest,
-                "n_samples": len(self.samples),
                 "judges": judges,
             }
         write_results(self.out, tables, config)
@@ -221,16 +249,49 @@ class Laboratory:
         self.failed[what] = str(error)
 
 
+def file_of_data(data: Path | None, name: str) -> Path:
+    """Return a file or folder in the folder of data sets.
+
+    Raises:
+        SelectionError: no folder was named, or it lacks the file.
+    """
+    if data is None:
+        raise SelectionError(f"this study reads {name}; name the folder that has it: --data")
+    if not data.is_dir():
+        raise SelectionError(f"--data {data} is no folder")
+    if not (data / name).exists():
+        raise SelectionError(f"{data} has no {name}, which this study reads")
+    return data / name
+
+
+def tokens_counted(out: Path) -> dict[str, float]:
+    """Return the tokens and seconds that a study has taken so far; `out` can be written.
+
+    Raises:
+        SelectionError: `out` cannot be written, or what it holds of them is damaged.
+    """
+    count = {"tokens": 0, "seconds": 0.0}
+    file = out / TOKENS
+    try:
+        if file.exists():
+            count |= json.loads(file.read_text(encoding="utf-8"))
+        write_atomically(file, json.dumps(count).encode())
+    except OSError as error:
+        raise SelectionError(
+            f"{out} cannot be written: {error.strerror}; name another --out"
+        ) from None
+    except ValueError:
+        raise SelectionError(f"{file} is damaged; remove it, and tokens are counted anew") from None
+    return count
+
+
 @contextmanager
 def counted(model: LanguageModel, out: Path) -> Iterator[dict[str, float]]:
     """Count the tokens that pass the model's last layer inside, padding among them.
 
     The count is kept in `out` and goes on where an interrupted study left it.
     """
-    file = out / TOKENS
-    count: dict[str, float] = {"tokens": 0, "seconds": 0.0}
-    if file.exists():
-        count.update(json.loads(file.read_text(encoding="utf-8")))
+    count = tokens_counted(out)
 
     def add(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         x = args[0] if args else kwargs["hidden_states"]
@@ -241,5 +302,4 @@ def counted(model: LanguageModel, out: Path) -> Iterator[dict[str, float]]:
         yield count
     finally:
         handle.remove()
-        out.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(count) + "\n", encoding="utf-8")
+        write_atomically(out / TOKENS, json.dumps(count).encode())

@@ -12,6 +12,7 @@ import polars as pl
 import typer
 
 from trimtab.selector.intervals import Estimate
+from trimtab.store.files import write_atomically
 
 PACKAGES = ("trimtab", "torch", "transformers", "sae-lens", "scikit-learn", "optuna", "duckdb")
 EXTRAS = ("kmapper", "POT")  # which not every study needs
@@ -43,7 +44,7 @@ def write_results(
         "versions": {name: version(name) for name in PACKAGES} | _of_extras(),
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    (out / "config.json").write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
+    write_atomically(out / "config.json", (json.dumps(whole, indent=1) + "\n").encode())
 
 
 def _of_extras() -> dict[str, str]:

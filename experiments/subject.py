@@ -125,12 +125,14 @@ class Subject:
     def rate(self, directions: Sequence[Tensor | None]) -> Estimate:
         """Estimate the behaviour rate at equal damage, over questions and over several draws.
 
-        None in place of a direction stands for the unsteered model. There is no rate where the
-        judge cannot judge.
+        None in place of a direction stands for the unsteered model. There is no rate where no
+        question is asked, or the judge cannot judge.
 
         Raises:
             VectorError: one of them cannot be brought to the damage budget.
         """
+        if not self.most:
+            return Estimate(None, reason="no question is asked")
         if not self.bench.judge.reliable:
             return Estimate(None, reason=f"the judge's accuracy is {self.bench.judge.accuracy:.2f}")
         added = [None if one is None else self.bench.at_budget(one) for one in directions]
@@ -157,7 +159,7 @@ def subject_of(
     Args:
         store: holds the behaviour, read where vectors are added.
         behavior: which one.
-        model: the store's, in float32.
+        model: the store's.
         sae: the store's; None where it has none.
         journal: of every measurement.
         damage: the meter of the store's hook point.

@@ -24,27 +24,33 @@ class Shown:
         title: what it says.
         plain: columns that stand as they are.
         estimated: columns whose interval is in `NAME_low` and `NAME_high`.
+        units: the column whose values have units of their own, so that intervals of one are not
+            compared with those of another.
     """
 
     title: str
     plain: tuple[str, ...]
     estimated: tuple[str, ...] = ()
+    units: str = ""
 
 
 def read_tables(out: Path, names: Iterable[str], study: str) -> dict[str, pl.DataFrame]:
     """Return a folder's tables by name.
 
     Raises:
-        SelectionError: one of them is not there, and `study` is named as what writes it; or none
-            has a row.
+        SelectionError: one of them is not there or damaged; `study` is named as what writes it.
     """
     files = {name: out / f"{name}.parquet" for name in names}
     for file in files.values():
         if not file.exists():
             raise SelectionError(f"{out} has no {file.name}; `{study}` writes it")
-    tables = {name: pl.read_parquet(file) for name, file in files.items()}
-    if not any(table.height for table in tables.values()):
-        raise SelectionError(f"nothing could be measured; {out / 'config.json'} says why: `failed`")
+    tables = {}
+    for name, file in files.items():
+        try:
+            tables[name] = pl.read_parquet(file)
+        except pl.exceptions.PolarsError as error:
+            why = f"{file} cannot be read ({error}); `{study}` writes it anew"
+            raise SelectionError(why) from None
     return tables
 
 
@@ -62,14 +68,25 @@ def titled(shown: Shown, table: pl.DataFrame) -> str:
         | {spaced(name): interval(row, name) for name in shown.estimated}
         for row in table.iter_rows(named=True)
     ]
-    told = [f"{spaced(n)} {number(x)}" for n in shown.estimated if (x := detectable(table, n))]
+    parts = table.partition_by(shown.units, maintain_order=True) if shown.units else [table]
+    told = [
+        f"{f'{spaced(part[shown.units][0])}: ' if shown.units else ''}{seen}"
+        for part in parts
+        if (seen := _detectable_of(shown, part))
+    ]
     could = (
         f"Smallest difference that four runs of five would show, by the median interval: "
-        f"{', '.join(told)}.\n"
+        f"{'; '.join(told)}.\n"
         if told
         else ""
     )
     return "\n".join(filter(None, (f"{shown.title}.\n", markdown(rows), could)))
+
+
+def _detectable_of(shown: Shown, table: pl.DataFrame) -> str:
+    """Return the smallest differences that each estimated column would show."""
+    found = ((name, detectable(table, name)) for name in shown.estimated)
+    return ", ".join(f"{spaced(name)} {number(least)}" for name, least in found if least)
 
 
 def detectable(table: pl.DataFrame, name: str) -> float | None:

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from experiments.analogies.maps import MAPS, matched_pairs
 from experiments.analogies.transfer import PREDICTORS, Cell, rank_correlation
+from experiments.checked import Count
 from experiments.laboratory import Laboratory
 from experiments.record import Row, say
 from experiments.subject import Subject
@@ -38,9 +39,9 @@ class Sizes:
         draws: of random features.
     """
 
-    features: int = 32
-    few: int = 4
-    draws: int = 3
+    features: Count = 32
+    few: Count = 4
+    draws: Count = 3
 
 
 SIZES = Sizes()

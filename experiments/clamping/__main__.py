@@ -4,4 +4,4 @@ from experiments.clamping.study import SIZES, study
 from experiments.clamping.table import draw
 from experiments.command import command
 
-command("clamping", study, draw, SIZES)
+command("clamping", study, draw, SIZES, reads=("truthfulqa/mc_task.json", "gsm8k/test.jsonl"))

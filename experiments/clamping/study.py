@@ -32,6 +32,7 @@ from experiments.benchmark_questions import (
     read_gsm8k,
     read_truthful,
 )
+from experiments.checked import Count
 from experiments.clamping.closeness import closeness
 from experiments.clamping.feature_sets import FeatureSet, feature_sets, likeness, truth_contrast
 from experiments.clamping.measured import Measured, rows_of
@@ -69,21 +70,21 @@ class Sizes:
             one stands for that in the SAE's folder.
     """
 
-    questions: int = 160
-    problems: int = 24
-    counts: tuple[int, ...] = (1, 4, 16)
+    questions: Count = 160
+    problems: Count = 24
+    counts: tuple[Count, ...] = (1, 4, 16)
     strengths: tuple[float, ...] = (-1.0, -0.1, 0.1, 1.0)
-    draws: int = 3
+    draws: Count = 3
     truthful_phrases: tuple[str, ...] = ("truth, facts and mistaken beliefs",)
     reasoning_phrases: tuple[str, ...] = ("mathematics, numbers and reasoning step by step",)
     truthful_system: str = ""
     reasoning_system: str = (
         "Work the problem out in short steps. End with #### and the number, like this: #### 12"
     )
-    truthful_replies: int = 24
-    reasoning_replies: int = 12
-    truthful_tokens: int = 128
-    reasoning_tokens: int = 200
+    truthful_replies: Count = 24
+    reasoning_replies: Count = 12
+    truthful_tokens: Count = 128
+    reasoning_tokens: Count = 200
     descriptions: str = ""
 
 

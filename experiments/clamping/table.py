@@ -40,6 +40,7 @@ TABLES = {
             *("fraction", "raw", "damage", "items", "unsteered", "p_holm"),
         ),
         ("value", "change", "wrongly_changed", "beyond_random"),
+        units="measure",
     ),
     "features": Shown(
         "The first features of each set; likeness of the label to the phrases, contrast: Cohen's d "

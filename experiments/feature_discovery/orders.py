@@ -128,10 +128,11 @@ def measured_pruning(found: Found) -> list[int]:
     return kept + removed[::-1] + untried
 
 
+ATTRIBUTION = "attribution patching"
 ORDERS: dict[str, Order] = {
     "contrast statistics": by_ranker("contrast"),
     "length of the term": by_ranker("norm"),
-    "attribution patching": attribution_patching,
+    ATTRIBUTION: attribution_patching,
     "integrated gradients": integrated_gradients,
     "pursuit of the gradient": by_ranker("pursuit"),
     "learned masks": learned_masks,

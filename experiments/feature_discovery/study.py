@@ -19,10 +19,18 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from experiments.checked import Count
 from experiments.controls import as_strong
-from experiments.feature_discovery.orders import ORDERS, Found, random_orders, terms_at_budget
+from experiments.feature_discovery.orders import (
+    ATTRIBUTION,
+    ORDERS,
+    Found,
+    random_orders,
+    terms_at_budget,
+)
 from experiments.laboratory import Laboratory
 from experiments.record import Row, say
+from experiments.subject import Subject
 from trimtab.errors import TrimtabError, VectorError
 from trimtab.model.sae import SAE
 from trimtab.selector.intervals import mean_estimate, ratio_estimate
@@ -40,14 +48,15 @@ class Sizes:
         draws: of random features to set to zero.
     """
 
-    kept: tuple[int, ...] = (2, 8, 32, 128)
-    tested: int = 48
-    ablated: int = 16
-    draws: int = 3
+    kept: tuple[Count, ...] = (2, 8, 32, 128)
+    tested: Count = 48
+    ablated: Count = 16
+    draws: Count = 3
 
 
 SIZES = Sizes()
 WHAT = ("faithfulness", "completeness")
+RANDOM = "random"
 
 
 def study(laboratory: Laboratory) -> dict[str, list[Row]]:
@@ -65,37 +74,12 @@ def study(laboratory: Laboratory) -> dict[str, list[Row]]:
         for way, find in ORDERS.items():
             say(f"{subject.name}: {way}")
             orders[way] = find(found)
-        measured = list(_curves(found, orders, laboratory.sizes))
-        curves += [row for rows, _ in measured for row in rows]
-        areas += [area for _, area in measured]
+        measured = dict(_measurements(found, orders, laboratory.sizes))
+        full = subject.effects(found.terms.sum(0))
+        curves += _curves(subject, full, measured, laboratory.sizes.kept)
+        areas += _areas(subject, full, measured)
         ablations += laboratory.rows(subject.name, _ablations(found, orders, laboratory))
     return {"areas": areas, "curves": curves, "ablations": ablations}
-
-
-def _curves(
-    found: Found, orders: Mapping[str, list[int]], sizes: Sizes
-) -> Iterator[tuple[list[Row], Row]]:
-    """Yield, a way, its rows by the number of features and one of their means; random first."""
-    subject = found.subject
-    full = subject.effects(found.terms.sum(0))
-    ways = {"random": random_orders(found, sizes.draws)} | {w: [o] for w, o in orders.items()}
-    of_random: Measured | None = None
-    for way, draws in ways.items():
-        say(f"{subject.name}: first features by {way}")
-        by_count = [_measured(found, full, draws, k) for k in sizes.kept]
-        means = Measured(*(np.mean(values, axis=0) for values in zip(*by_count, strict=True)))
-        of_random = of_random or means
-        name: Row = {"behavior": subject.name, "way": way}
-        rows = [
-            name | {"features": k} | _shares(subject.groups, full, one)
-            for k, one in zip(sizes.kept, by_count, strict=True)
-        ]
-        beyond = {
-            f"{what}_beyond_random": mean_estimate(values - control, subject.groups)
-            for what, values, control in zip(WHAT, means, of_random, strict=True)
-            if way != "random"
-        }
-        yield rows, name | _shares(subject.groups, full, means) | beyond
 
 
 class Measured(NamedTuple):
@@ -103,6 +87,48 @@ class Measured(NamedTuple):
 
     alone: NDArray[np.float64]
     lost: NDArray[np.float64]
+
+
+def _measurements(
+    found: Found, orders: Mapping[str, list[int]], sizes: Sizes
+) -> Iterator[tuple[str, list[Measured]]]:
+    """Yield, a way, what its first features do, by their number; random ones first."""
+    full = found.subject.effects(found.terms.sum(0))
+    ways = {RANDOM: random_orders(found, sizes.draws)} | {w: [o] for w, o in orders.items()}
+    for way, draws in ways.items():
+        say(f"{found.subject.name}: first features by {way}")
+        yield way, [_measured(found, full, draws, k) for k in sizes.kept]
+
+
+def _curves(
+    subject: Subject,
+    full: NDArray[np.float64],
+    measured: Mapping[str, list[Measured]],
+    kept: Sequence[int],
+) -> Iterator[Row]:
+    """Yield a row a way and number of features."""
+    for way, by_count in measured.items():
+        for k, one in zip(kept, by_count, strict=True):
+            name: Row = {"behavior": subject.name, "way": way, "features": k}
+            yield name | _shares(subject.groups, full, one)
+
+
+def _areas(
+    subject: Subject, full: NDArray[np.float64], measured: Mapping[str, list[Measured]]
+) -> Iterator[Row]:
+    """Yield a row a way, of the means over the numbers of features, beside two other ways."""
+    means = {
+        way: Measured(*(np.mean(values, axis=0) for values in zip(*by_count, strict=True)))
+        for way, by_count in measured.items()
+    }
+    for way, one in means.items():
+        row: Row = {"behavior": subject.name, "way": way} | _shares(subject.groups, full, one)
+        for name, other in {"random": RANDOM, "attribution": ATTRIBUTION}.items():
+            for what, values, control in zip(WHAT, one, means[other], strict=True):
+                if way not in (RANDOM, other):
+                    difference = mean_estimate(values - control, subject.groups)
+                    row[f"{what}_beyond_{name}"] = difference
+        yield row
 
 
 def _measured(

@@ -5,16 +5,18 @@ from pathlib import Path
 import polars as pl
 from matplotlib.figure import Figure
 
-from experiments.tables import Shown, over_features, panels, read_tables, save, titled
+from experiments.tables import Shown, band, over_features, panels, read_tables, save, titled
 
 TABLES = {
     "areas": Shown(
         "Faithfulness and completeness, means over the numbers of features, shares of the whole "
-        "vector's held-out effect; and beyond random features, nats per token",
+        "vector's held-out effect; and beyond random features and beyond those by attribution "
+        "patching, nats per token",
         ("behavior", "way"),
         (
             *("faithfulness", "completeness"),
             *("faithfulness_beyond_random", "completeness_beyond_random"),
+            *("faithfulness_beyond_attribution", "completeness_beyond_attribution"),
         ),
     ),
     "ablations": Shown(
@@ -24,6 +26,7 @@ TABLES = {
         ("change", "as_strong", "beyond"),
     ),
 }
+BANDED = ("random", "attribution patching")  # with all intervals nothing could be told apart
 
 
 def draw(out: Path) -> str:
@@ -44,7 +47,9 @@ def _curves(rows: pl.DataFrame, what: str) -> Figure:
     for name, axis in axes.items():
         for (way,), line in rows.filter(behavior=name).group_by("way", maintain_order=True):
             x, y = line["features"].to_list(), line[what].to_list()
-            axis.plot(x, y, "k--" if way == "random" else "o-", markersize=3, label=way)
+            (drawn,) = axis.plot(x, y, "k--" if way == "random" else "o-", markersize=3, label=way)
+            if way in BANDED:
+                band(axis, x, line, what, drawn.get_color())
         axis.axhline(1, color="0.8", linewidth=0.8)
         axis.axhline(0, color="0.8", linewidth=0.8)
         over_features(axis, rows["features"].unique().sort().to_list())

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
+from experiments.checked import Count
 from experiments.feature_naming.contexts import Contexts, contexts, draw_features
 from experiments.laboratory import Laboratory
 from experiments.record import Row, say
@@ -43,8 +44,8 @@ class Sizes:
         each: places where a feature fires, and as many where it does not.
     """
 
-    features: int = 400
-    each: int = 5
+    features: Count = 400
+    each: Count = 5
 
 
 SIZES = Sizes()

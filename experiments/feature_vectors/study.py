@@ -18,12 +18,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from experiments.checked import Count, Whole
 from experiments.controls import random_directions
 from experiments.feature_vectors.decompositions import DECOMPOSITIONS
 from experiments.laboratory import Laboratory
 from experiments.record import Row, say
 from experiments.subject import Subject
 from trimtab.errors import SelectionError, VectorError
+from trimtab.model.families import find_module
 from trimtab.model.hook_points import HookPoint
 from trimtab.model.hooks import edit
 from trimtab.model.sae import load_sae
@@ -43,10 +45,10 @@ class Sizes:
         draws: of a random direction.
     """
 
-    atoms: tuple[int, ...] = (4, 16, 64)
-    layers: tuple[int, ...] = (3, 7, 11, 19, 23, 27)
-    later: int = 23
-    draws: int = 3
+    atoms: tuple[Count, ...] = (4, 16, 64)
+    layers: tuple[Whole, ...] = (3, 7, 11, 19, 23, 27)
+    later: Whole = 23
+    draws: Count = 3
 
 
 SIZES = Sizes()
@@ -57,6 +59,7 @@ def study(laboratory: Laboratory) -> dict[str, list[Row]]:
 
     Raises:
         SelectionError: a second vector would not stand at a later layer than the SAE.
+        ModelError: there is no such layer, or no such SAE.
     """
     sizes: Sizes = laboratory.sizes
     if sizes.later <= laboratory.sae.hook_point.layer:
@@ -64,6 +67,12 @@ def study(laboratory: Laboratory) -> dict[str, list[Row]]:
             f"sizes.feature_vectors: later is {sizes.later}, and must be beyond the SAE's layer, "
             f"{laboratory.sae.hook_point.layer}"
         )
+    saes = [load_sae(spec, laboratory.model) for spec in laboratory.config.saes]
+    known = {sae.hook_point: sae for sae in saes if sae is not None}
+    later = HookPoint(sizes.later, "hook_resid_post")
+    bare = {HookPoint(layer, "hook_resid_post") for layer in sizes.layers} | {later}
+    for point in bare:  # before anything is measured
+        find_module(laboratory.model.module, point)
     random = random_directions(laboratory.model.d_model, sizes.draws, laboratory.config.seed)
     subjects = list(laboratory.subjects())
     decomposed: list[Row] = []
@@ -71,10 +80,6 @@ def study(laboratory: Laboratory) -> dict[str, list[Row]]:
     for one in subjects:
         decomposed += laboratory.rows(one.name, decompositions(laboratory, one, random))
         layered += laboratory.rows(one.name, at_layer(one, random))
-    saes = [load_sae(spec, laboratory.model) for spec in laboratory.config.saes]
-    known = {sae.hook_point: sae for sae in saes if sae is not None}
-    later = HookPoint(sizes.later, "hook_resid_post")
-    bare = {HookPoint(layer, "hook_resid_post") for layer in sizes.layers} | {later}
     stores = laboratory.stores_at([*known.values(), *sorted(bare - set(known))])
     at_later: dict[str, Subject] = {}
     for point, store in sorted(stores.items()):

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from experiments.checked import Count
 from experiments.laboratory import Laboratory
 from experiments.minimal_criteria.criteria import CRITERIA
 from experiments.record import Row, say
@@ -41,7 +42,7 @@ class Sizes:
         kept: numbers of pairs that are chosen.
     """
 
-    kept: tuple[int, ...] = (4, 12)
+    kept: tuple[Count, ...] = (4, 12)
 
 
 SIZES = Sizes()

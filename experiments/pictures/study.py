@@ -12,6 +12,7 @@ and held-out completions at a later layer before and after steering and ablation
 
 from dataclasses import dataclass
 
+from experiments.checked import Count, Positive
 from experiments.laboratory import Laboratory
 from experiments.pictures.points import read_points
 from experiments.pictures.space import Space, pictures
@@ -40,16 +41,16 @@ class Sizes:
         draws: of random directions and features.
     """
 
-    components: int = 50
-    perplexity: float = 30.0
-    cubes: int = 6
-    covers: tuple[int, ...] = (4, 6, 8, 10)
+    components: Count = 50
+    perplexity: Positive = 30.0
+    cubes: Count = 6
+    covers: tuple[Count, ...] = (4, 6, 8, 10)
     overlap: float = 0.5
     quantile: float = 0.9
-    shuffles: int = 59
+    shuffles: Count = 59
     depth: float = 0.75
-    ablated: int = 16
-    draws: int = 3
+    ablated: Count = 16
+    draws: Count = 3
 
 
 SIZES = Sizes()

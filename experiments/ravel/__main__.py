@@ -4,4 +4,4 @@ from experiments.command import command
 from experiments.ravel.study import SIZES, study
 from experiments.ravel.table import draw
 
-command("ravel", study, draw, SIZES)
+command("ravel", study, draw, SIZES, reads=("ravel",))

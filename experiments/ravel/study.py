@@ -15,6 +15,7 @@ the product of the two, and figures are of test ones. Only prompts that the mode
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from experiments.checked import Count
 from experiments.laboratory import Laboratory
 from experiments.ravel.answers import answered_pairs
 from experiments.ravel.contest import Contest, Pairs
@@ -44,16 +45,16 @@ class Sizes:
     """
 
     domains: tuple[str, ...] = ("city", "verb")
-    entities: int = 240
-    templates: int = 8
-    pairs: tuple[int, ...] = (120, 40, 240)
-    enough: int = 200
-    features: tuple[int, ...] = (4, 16, 64, 256)
-    dimensions: tuple[int, ...] = (1, 4, 16, 64)
-    subspace: int = 16
-    steps: int = 60
-    batch: int = 12
-    draws: int = 2
+    entities: Count = 240
+    templates: Count = 8
+    pairs: tuple[Count, Count, Count] = (120, 40, 240)
+    enough: Count = 200
+    features: tuple[Count, ...] = (4, 16, 64, 256)
+    dimensions: tuple[Count, ...] = (1, 4, 16, 64)
+    subspace: Count = 16
+    steps: Count = 60
+    batch: Count = 12
+    draws: Count = 2
 
 
 SIZES = Sizes()

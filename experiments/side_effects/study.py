@@ -27,6 +27,7 @@ from experiments.benchmark_questions import (
     halves,
     read_two_choices,
 )
+from experiments.checked import Count
 from experiments.controls import random_directions, stand_ins
 from experiments.feature_activity import activity
 from experiments.laboratory import Laboratory
@@ -36,8 +37,9 @@ from experiments.side_effects.battery import ACCURACIES, PROSE, Battery, Scores
 from experiments.side_effects.rows import apart, stacked
 from experiments.side_effects.topics import topic_features, topic_of, where_it_fires
 from experiments.subject import Subject
-from trimtab.errors import SelectionError, TrimtabError, VectorError
+from trimtab.errors import SelectionError, VectorError
 from trimtab.model.hook_points import HookPoint
+from trimtab.model.language_model import LanguageModel
 from trimtab.model.render import render
 from trimtab.selector.journal import Journal
 from trimtab.selector.parts import Choice, compose
@@ -46,7 +48,7 @@ from trimtab.selector.scales import DAMAGE_TEXTS, Scales, digest
 from trimtab.steering.apply import Edit
 from trimtab.steering.damage import Damage, neutral_texts
 from trimtab.steering.positions import Positions
-from trimtab.steering.vector import load_vector
+from trimtab.steering.vector import SteeringVector, load_vector
 
 
 @dataclass(frozen=True)
@@ -65,14 +67,14 @@ class Sizes:
         values: that they are set to, times their strongest activation on the choosing questions.
     """
 
-    questions: int = 160
-    texts: int = 40
-    features: int = 20
-    draws: int = 3
+    questions: Count = 160
+    texts: Count = 40
+    features: Count = 20
+    draws: Count = 3
     vectors: tuple[str, ...] = ()
     topics: tuple[str, ...] = ("biology and medicine", "mathematics", "history")
-    topic_questions: int = 120
-    topic_features: int = 20
+    topic_questions: Count = 120
+    topic_features: Count = 20
     values: tuple[float, ...] = (0.0, -1.0)
 
 
@@ -86,15 +88,17 @@ def study(laboratory: Laboratory) -> dict[str, list[Row]]:
     Raises:
         SelectionError: the file of questions is missing.
         PairsError: it cannot be read.
+        VectorError, ModelError: a vector of the config cannot be read, or is of another model.
     """
     questions = read_two_choices(laboratory.file("caa/test/mmlu/mmlu.json"))
+    exported = {spec: _exported(spec, laboratory.model) for spec in laboratory.sizes.vectors}
     topics = [
         row
         for topic in laboratory.sizes.topics
         for row in laboratory.rows(topic, _topic(laboratory, topic, questions))
     ]
     return {
-        "vectors": corrected(list(_vectors(laboratory, questions))),
+        "vectors": corrected(list(_vectors(laboratory, questions, exported))),
         "topics": corrected(topics),
     }
 
@@ -120,7 +124,26 @@ class _Place:
         return found
 
 
-def _vectors(laboratory: Laboratory, questions: Sequence[TwoChoices]) -> Iterator[Row]:
+def _exported(spec: str, model: LanguageModel) -> SteeringVector:
+    """Return a vector that was exported.
+
+    Raises:
+        VectorError, ModelError: it cannot be read, is of another model, or acts on generated tokens
+            alone.
+    """
+    vector, _ = load_vector(Path(spec))
+    vector.check(model)
+    if vector.positions == "generated":
+        raise VectorError(
+            f"{spec} acts on generated tokens only, and answers are scored as they stand; "
+            "export it with positions prompt_end or all"
+        )
+    return vector
+
+
+def _vectors(
+    laboratory: Laboratory, questions: Sequence[TwoChoices], exported: Mapping[str, SteeringVector]
+) -> Iterator[Row]:
     """Yield a row a vector, sign and measure; the random directions first."""
     sizes = laboratory.sizes
     some = drawn(questions, sizes.questions, laboratory.config.seed)
@@ -149,18 +172,7 @@ def _vectors(laboratory: Laboratory, questions: Sequence[TwoChoices]) -> Iterato
         vectors = {"dense": subject.dense, "few features": _few(subject, sizes.features)}
         for kind, direction in vectors.items():
             yield from _signed(laboratory, subject.name, kind, direction, own, control(own))
-    for spec in sizes.vectors:
-        try:
-            vector, _ = load_vector(Path(spec))
-            vector.check(laboratory.model)
-            if vector.positions == "generated":
-                raise VectorError(
-                    f"{spec} acts on generated tokens only, and answers are scored as they stand; "
-                    "export it with positions prompt_end or all"
-                )
-        except TrimtabError as error:
-            laboratory.fail(spec, error)
-            continue
+    for spec, vector in exported.items():
         place = at(vector.hook_point, vector.positions)
         yield from _signed(laboratory, spec, "exported", vector.direction, place, control(place))
 

@@ -10,12 +10,14 @@ from matplotlib.lines import Line2D
 from experiments.tables import Shown, panels, read_tables, save, titled
 
 STUDY = "experiments.side_effects"
+PROSE = "nats on neutral text"
 TABLES = {
     "vectors": Shown(
         "Vectors at equal damage on MMLU's questions in two choices and on neutral text, beside "
-        "random directions",
+        "random directions; perplexity: times the unsteered model's on the neutral text",
         ("of", "vector", "sign", "measure", "items", "unsteered", "p_holm"),
-        ("value", "change", "beyond_random"),
+        ("value", "change", "perplexity", "beyond_random"),
+        units="measure",
     ),
     "topics": Shown(
         "A topic's features set to a multiple of their strongest activation wherever they fire, on "
@@ -26,6 +28,7 @@ TABLES = {
             *("unsteered", "p_holm"),
         ),
         ("value", "change", "beyond_random"),
+        units="measure",
     ),
 }
 
@@ -37,6 +40,10 @@ def draw(out: Path) -> str:
         SelectionError: the folder holds no measurements.
     """
     tables = read_tables(out, TABLES, STUDY)
+    tables["vectors"] = tables["vectors"].with_columns(
+        pl.when(measure=PROSE).then(pl.col(name).exp()).alias(name.replace("change", "perplexity"))
+        for name in ("change", "change_low", "change_high")
+    )
     save(_vectors(tables["vectors"]), out / "vectors.svg")
     if tables["topics"].height:
         save(_topics(tables["topics"]), out / "topics.svg")

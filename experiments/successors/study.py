@@ -11,6 +11,7 @@
 
 from dataclasses import dataclass
 
+from experiments.checked import Count
 from experiments.laboratory import Laboratory
 from experiments.record import Row
 from experiments.successors.common_features import common_rows
@@ -37,13 +38,13 @@ class Sizes:
         listed: features of an index that are shown.
     """
 
-    features: int = 32
-    positions: tuple[int, ...] = (7, 12)
-    moduli: tuple[int, ...] = (7, 10)
-    shuffles: int = 20
-    draws: int = 3
-    permutations: int = 1000
-    listed: int = 12
+    features: Count = 32
+    positions: tuple[Count, ...] = (7, 12)
+    moduli: tuple[Count, ...] = (7, 10)
+    shuffles: Count = 20
+    draws: Count = 3
+    permutations: Count = 1000
+    listed: Count = 12
 
 
 SIZES = Sizes()

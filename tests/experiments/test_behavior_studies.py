@@ -99,12 +99,45 @@ def test_a_config_that_names_what_no_study_knows_is_refused(data: Path, tmp_path
             read_config(lost)
 
 
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('samples = "many"', "samples: .*valid integer, not 'many'"),
+        ("samples = 0", "samples: .*greater than or equal to 1, not 0"),
+        ("seed = 1.5", "seed: .*not 1.5"),
+        ("budget = -1.0", "budget: .*greater than 0, not -1.0"),
+        ("model = 5", "model: .*valid string, not 5"),
+        ('saes = "x/y"', "saes: .*valid tuple, not 'x/y'"),
+        ("sizes = 5", "sizes: .*not 5"),
+        ('lists = "minimal.toml"', "lists: .*valid list"),
+        ('behaviors = "formality"', "behaviors: .*dictionary, not 'formality'"),
+        ('[behaviors]\nformality = "x"', "behaviors: formality: .*not 'x'"),
+        ("[behaviors.formality]\npackaged = 3", "'formality': packaged: .*not 3"),
+    ],
+)
+def test_a_value_of_another_type_is_named_with_its_file(
+    tmp_path: Path, text: str, told: str
+) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text(text)
+    with pytest.raises(SelectionError, match=rf"config\.toml.*{told}"):
+        read_config(file)
+
+
+def test_a_size_of_another_type_is_named_with_its_study(tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    for text, told in {"few = 'x'": "few: .*not 'x'", "draws = 0": "draws: .*not 0"}.items():
+        file.write_text(f"[sizes.analogies]\n{text}")
+        with pytest.raises(SelectionError, match=rf"sizes\.analogies: {told}"):
+            sizes_of(read_config(file), "analogies", modules("analogies")[0].SIZES)
+
+
 def test_a_behavior_in_files_needs_the_folder_of_data(
     laboratory: Callable[[str, Any], Laboratory],
 ) -> None:
     here = replace(laboratory("analogies", sizes("analogies")), data=None)
-    assert here.samples == []
-    assert all("--data" in why for why in here.failed.values())
+    with pytest.raises(SelectionError, match=r"no behaviour can be read: .*--data"):
+        list(here.subjects())
 
 
 def test_a_study_of_no_behaviors_reads_none_and_resumes_whatever_they_are(
@@ -122,7 +155,7 @@ def test_a_study_of_no_behaviors_reads_none_and_resumes_whatever_they_are(
     out = laboratory("analogies", sizes("analogies")).out
     config = json.loads((out / "config.json").read_text())
     assert config["failed"] == {}
-    assert not {"samples", "n_samples", "behaviors", "judges"} & set(config)
+    assert not {"samples", "behaviors", "judges"} & set(config)
 
 
 def test_other_samples_are_refused_in_a_line(
@@ -136,13 +169,25 @@ def test_other_samples_are_refused_in_a_line(
     assert len(str(refused.value)) < 400
 
 
-def test_tables_without_a_row_say_where_the_reason_is(
+def test_tables_without_a_row_replace_none_and_the_reason_is_told(
     laboratory: Callable[[str, Any], Laboratory],
 ) -> None:
     here = laboratory("analogies", sizes("analogies"))
-    here.write({name: [] for name in TABLES["analogies"]})
-    with pytest.raises(SelectionError, match=r"config\.json says why"):
-        modules("analogies")[1].draw(here.out)
+    here.write({"found": [{"n": 1}]})
+    here.fail("doubt", PairsError("too few"))
+    with pytest.raises(SelectionError, match="nothing could be measured: too few"):
+        here.write({"found": []})
+    assert pl.read_parquet(here.out / "found.parquet").rows() == [(1,)]
+
+
+def test_measurements_of_other_settings_are_refused_before_any_behavior(
+    laboratory: Callable[[str, Any], Laboratory],
+) -> None:
+    here = laboratory("analogies", sizes("analogies"))
+    next(here.subjects())
+    other = replace(here, config=replace(here.config, seed=7))
+    with pytest.raises(SelectionError, match="seed: 0 then, 7 now"):
+        next(other.subjects())
 
 
 @pytest.mark.parametrize("name", ["small", "public", "gemma"])
@@ -198,6 +243,7 @@ def test_a_file_of_data_that_is_missing_is_named_with_the_way_out(
 ) -> None:
     here = laboratory("analogies", sizes("analogies"))
     assert here.file("refusal.jsonl").exists()
+    assert len(here.read["refusal.jsonl"]) == 64
     with pytest.raises(SelectionError, match=r"has no nowhere\.json"):
         here.file("nowhere.json")
     with pytest.raises(SelectionError, match="--data"):

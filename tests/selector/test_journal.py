@@ -66,6 +66,17 @@ def test_a_last_line_that_a_kill_cut_short_is_dropped(tmp_path: Path, cut: int) 
     assert once_more.once(("first",), never) == 1
 
 
+@pytest.mark.parametrize("damage", [b"garbage", b"[3]", b'{"key": 1}'])
+def test_a_damaged_line_is_named_with_its_number(tmp_path: Path, damage: bytes) -> None:
+    journal = Journal(tmp_path / "j", SETTINGS)
+    journal.once(("first",), lambda: 1)
+    journal.once(("second",), lambda: 2)
+    lines = (tmp_path / "j").read_bytes().split(b"\n")
+    (tmp_path / "j").write_bytes(b"\n".join([lines[0], damage, *lines[2:]]))
+    with pytest.raises(SelectionError, match="line 2 is damaged; remove it"):
+        Journal(tmp_path / "j", SETTINGS)
+
+
 def test_a_first_line_that_was_cut_short_starts_anew(tmp_path: Path) -> None:
     Journal(tmp_path / "j", SETTINGS)
     whole = (tmp_path / "j").read_bytes()

@@ -1,6 +1,8 @@
 """A group of commands that tells mistakes in one line, and the end of a command's help."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 from typer.core import TyperGroup
@@ -12,15 +14,22 @@ class Commands(TyperGroup):
     """Turns a user's mistake into one line on stderr, without a traceback."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Run a command; exit with 1 after an error of the user's, with 130 after Ctrl-C."""
-        try:
+        """Run a command as `in_a_line` does."""
+        with in_a_line():
             return super().invoke(ctx)
-        except TrimtabError as error:
-            _fail(str(error), 1)
-        except OSError as error:
-            _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error), 1)
-        except KeyboardInterrupt as stop:
-            _fail(str(stop) or "interrupted; the same command goes on where it stopped", 130)
+
+
+@contextmanager
+def in_a_line() -> Iterator[None]:
+    """Exit with a line and 1 after an error of the user's, with a line and 130 after Ctrl-C."""
+    try:
+        yield
+    except TrimtabError as error:
+        _fail(str(error), 1)
+    except OSError as error:
+        _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error), 1)
+    except KeyboardInterrupt as stop:
+        _fail(str(stop) or "interrupted; the same command goes on where it stopped", 130)
 
 
 def example(*lines: str) -> str:

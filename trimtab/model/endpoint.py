@@ -187,7 +187,7 @@ class Connection:
     @property
     def _way(self) -> str:
         option = f"--{self.endpoint.role}-url"
-        return f"check {option}, which ends where /chat/completions would follow, often in /v1"
+        return f"check {option}: what stands before /chat/completions or /embeddings, often .../v1"
 
     def _explained(self, error: Exception) -> EndpointError:
         import openai

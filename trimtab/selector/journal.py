@@ -25,7 +25,7 @@ class Journal:
     dropped.
 
     Raises:
-        SelectionError: the file belongs to a run with other settings.
+        SelectionError: the file belongs to a run with other settings, or a line of it is damaged.
     """
 
     def __init__(self, path: Path, settings: dict[str, Any]) -> None:
@@ -36,9 +36,14 @@ class Journal:
         lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
         if lines:
             self._check(json.loads(lines[0]), settings)
-            for line in lines[1:]:
-                entry = json.loads(line)
-                self._results[entry["key"]] = entry["result"]
+            for number, line in enumerate(lines[1:], start=2):
+                try:
+                    entry = json.loads(line)
+                    self._results[entry["key"]] = entry["result"]
+                except (ValueError, TypeError, KeyError):
+                    raise SelectionError(
+                        f"{path}, line {number} is damaged; remove it, and it is measured anew"
+                    ) from None
             os.truncate(path, sum(len(line) + 1 for line in lines))
         else:
             path.parent.mkdir(parents=True, exist_ok=True)

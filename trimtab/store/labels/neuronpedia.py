@@ -89,7 +89,7 @@ def _rows(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
                 except json.JSONDecodeError as error:
                     raise ModelError(f"{where}: not JSON: {error}") from error
                 if not isinstance(row, dict):
-                    raise ModelError(f"{where}: a row must be an object")
+                    raise ModelError(f"{where}: a row must be an object, one a line (JSONL)")
                 yield where, row
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise ModelError(f"{file} cannot be read: {error}") from error
