@@ -6,10 +6,10 @@
    attribution) rank the transfers? Spearman's correlation; whole behaviours are drawn.
 3. Help: a behaviour of which there are few pairs, and others of which there are many. The helper is
    the one whose vector is most like that of the few. Added are its features, or two helpers', or
-   random ones of its features; the few pairs' differences are taken on its features alone, or on
+   random ones of their features; the few pairs' differences are taken on its features alone, or on
    random ones; or its feature differences go through a map that the few pairs and their likest ones
-   teach. Beside each, the few pairs alone. Behaviours of unpaired texts have no part in it: a
-   text's difference is one from the mean of all, so that few of them are not few.
+   teach, or the same ones exchanged. Beside each, the few pairs alone. Behaviours of unpaired texts
+   have no part: a text's difference is one from the mean of all, so that few of them are not few.
 """
 
 from collections.abc import Iterator, Sequence
@@ -137,7 +137,8 @@ def _helped(other: Subject, subjects: Sequence[Subject], laboratory: Laboratory)
 
     first, *rest = sorted((s for s in subjects if s is not other), key=like, reverse=True)
     features = first.strongest_features(sizes.features)
-    drawn = _random(first, sizes, laboratory.config.seed)
+    seed = laboratory.config.seed
+    drawn = _random(first, sizes, seed)
 
     def plus(*added: Tensor) -> Tensor:
         """The few pairs' vector and others, each at the budget by itself."""
@@ -150,8 +151,13 @@ def _helped(other: Subject, subjects: Sequence[Subject], laboratory: Laboratory)
         "with random features of the helper": [plus(_of(first, some)) for some in drawn],
     }
     if rest:
-        second = _of(rest[0], rest[0].strongest_features(sizes.features))
-        ways["with two helpers' features"] = [plus(_of(first, features), second)]
+        second = rest[0]
+        strongest = second.strongest_features(sizes.features)
+        ways["with two helpers' features"] = [plus(_of(first, features), _of(second, strongest))]
+        ways["with random features of two helpers"] = [
+            plus(_of(first, one), _of(second, another))
+            for one, another in zip(drawn, _random(second, sizes, seed), strict=True)
+        ]
     differences = {
         "on the helper's features": [features],
         "on random features of the helper": drawn,
@@ -164,8 +170,12 @@ def _helped(other: Subject, subjects: Sequence[Subject], laboratory: Laboratory)
     x = first.parts.features[matched_pairs(first, other, sizes.few)].double().numpy()
     y = other.parts.features[list(few)].double().numpy()
     mean = first.parts.features.mean(0).double().numpy()
+    rng = np.random.default_rng(seed)
+    matches = {"": [x], ", pairs exchanged": [rng.permutation(x) for _ in range(sizes.draws)]}
     for way, mapped in MAPS.items():
-        ways[way] = [torch.from_numpy(mapped(x, y, mean)).float() @ other.parts.decoder]
+        for how, taught in matches.items():
+            found = [torch.from_numpy(mapped(one, y, mean)).float() for one in taught]
+            ways[way + how] = [one @ other.parts.decoder for one in found]
     for way, directions in ways.items():
         if not directions:
             continue

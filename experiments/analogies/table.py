@@ -12,8 +12,9 @@ from experiments.tables import Shown, number, read_tables, save, titled
 
 TABLES = {
     "transfers": Shown(
-        "What the vector of one behaviour does to another, at equal damage",
-        ("from", "to", "vector"),
+        "What a behaviour's own vector does to it, at equal damage, and those of others whose "
+        "effect is clear, uncorrected; all others are in the Parquet and in the figure",
+        ("to", "from", "vector"),
         ("effect", "behavior_rate"),
     ),
     "predictions": Shown(
@@ -28,6 +29,7 @@ TABLES = {
         ("effect", "beyond_few"),
     ),
 }
+ACROSS = 10  # behaviours whose two matrices stand side by side
 
 
 def draw(out: Path) -> str:
@@ -38,6 +40,9 @@ def draw(out: Path) -> str:
     """
     tables = read_tables(out, TABLES, "experiments.analogies")
     save(_matrix(tables["transfers"]), out / "transfers.svg")
+    own, chosen = pl.col("from") == pl.col("to"), pl.col("vector") != "random features"
+    clear = chosen & ((pl.col("effect_low") > 0) | (pl.col("effect_high") < 0))
+    tables["transfers"] = tables["transfers"].filter(own | clear)
     return "\n".join(titled(shown, tables[name]) for name, shown in TABLES.items())
 
 
@@ -47,9 +52,12 @@ def _matrix(rows: pl.DataFrame) -> Figure:
     A behaviour whose own vector has no clear effect is left blank.
     """
     names = rows["to"].unique(maintain_order=True).to_list()
-    side = 1.6 + 0.62 * len(names)
-    figure = Figure(figsize=(2 * side + 1, side), layout="constrained")
-    for axis, vector in zip(figure.subplots(1, 2), ("dense", "features"), strict=True):
+    side = 1.8 + 0.5 * len(names)
+    across = len(names) <= ACROSS
+    shape = (2 * side + 1, side) if across else (side + 1.5, 2 * side)
+    figure = Figure(figsize=shape, layout="constrained")
+    grid = figure.subplots(1, 2) if across else figure.subplots(2, 1)
+    for axis, vector in zip(grid, ("dense", "features"), strict=True):
         cells = {(r["from"], r["to"]): r for r in rows.filter(vector=vector).to_dicts()}
         shares = np.array([[_share(cells, a, b) for b in names] for a in names])
         image = axis.imshow(shares, cmap="RdBu_r", vmin=-1, vmax=1)

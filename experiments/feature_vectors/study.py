@@ -5,33 +5,31 @@
    vector stands at the budget, and its effect and behaviour rate at equal damage.
 2. Layers: the dense vector of other layers, the feature vector where there is an SAE, and a random
    direction at each.
-3. Together: two behaviours' vectors, each at the budget by itself, at one layer or the second at a
-   later one. Interference is what both do to the first behaviour, less what each does to it alone:
-   zero where effects add up. Beside it, a random direction in the second one's place.
+3. Together: two behaviours' vectors, or those of all, each at the budget by itself, at one layer,
+   or the second at a later one; dense ones, and where the SAE is those of few features.
+   Interference is what all do to the first behaviour, less what each does to it alone: zero where
+   effects add up. Beside it, a random direction in the second one's place.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from experiments.checked import Count, Whole
 from experiments.controls import random_directions
 from experiments.feature_vectors.decompositions import DECOMPOSITIONS
+from experiments.feature_vectors.together import of_features_with_others, with_others
 from experiments.laboratory import Laboratory
 from experiments.record import Row, say
 from experiments.subject import Subject
 from trimtab.errors import SelectionError, VectorError
 from trimtab.model.families import find_module
 from trimtab.model.hook_points import HookPoint
-from trimtab.model.hooks import edit
 from trimtab.model.sae import load_sae
 from trimtab.selector.intervals import Estimate, mean_estimate
 from trimtab.selector.parts import compose, everything
-from trimtab.selector.scales import digest
 
 
 @dataclass(frozen=True)
@@ -96,6 +94,10 @@ def study(laboratory: Laboratory) -> dict[str, list[Row]]:
             f"{one.name} with others", with_others(one, subjects, at_later, random)
         )
     ]
+    atoms = sorted(sizes.atoms)[len(sizes.atoms) // 2]
+    for one in subjects:
+        found = of_features_with_others(one, subjects, laboratory.sae, atoms)
+        together += laboratory.rows(f"{one.name} with others, {atoms} features", found)
     return {"decompositions": decomposed, "layers": layered, "together": together}
 
 
@@ -159,64 +161,3 @@ def at_layer(subject: Subject, random: Sequence[Tensor]) -> Iterator[Row]:
             "effect": subject.effect(directions),
             "behavior_rate": subject.rate(directions),
         }
-
-
-def with_others(
-    one: Subject,
-    subjects: Sequence[Subject],
-    at_later: Mapping[str, Subject],
-    random: Sequence[Tensor],
-) -> Iterator[Row]:
-    """Yield what a second vector does to a behaviour's own, a row a second vector."""
-    own = one.bench.at_budget(one.dense)
-    alone = one.effects(own)
-    for other in (*subjects, None):
-        if other is one:
-            continue
-        say(f"{one.name} with {'a random direction' if other is None else other.name}")
-        here = list(random) if other is None else [other.dense]
-        above = list(random) if other is None else [at_later[other.name].dense]
-        seconds = [one.bench.at_budget(direction) for direction in here]
-        laters = [at_later[one.name].bench.at_budget(direction) for direction in above]
-        later = at_later[one.name].bench.hook_point
-        by_itself = np.stack([one.effects(second) for second in seconds], axis=1)
-        both = np.stack([one.effects(own + second) for second in seconds], axis=1)
-        by_itself_later = np.stack([_with_later(one, None, later, x) for x in laters], axis=1)
-        both_later = np.stack([_with_later(one, own, later, x) for x in laters], axis=1)
-        total = own + seconds[0]
-        row: Row = {
-            "behavior": one.name,
-            "other": "random direction" if other is None else other.name,
-            "cosine": float(torch.nn.functional.cosine_similarity(own, seconds[0], dim=0)),
-            "damage_of_both": one.bench.divergence(
-                total, one.bench.damage, float(total.norm()), meter="search"
-            ).mean,
-        }
-        first = alone[:, None]
-        effects = {
-            "alone": first,
-            "other_alone": by_itself,
-            "both": both,
-            "interference": both - first - by_itself,
-            "other_later_alone": by_itself_later,
-            "both_later": both_later,
-            "interference_later": both_later - first - by_itself_later,
-        }
-        yield row | {name: mean_estimate(found, one.groups) for name, found in effects.items()}
-
-
-def _with_later(
-    subject: Subject, added: Tensor | None, later: HookPoint, second: Tensor
-) -> NDArray[np.float64]:
-    """Return the effects `(n,)` of `second` at a later layer, and of `added` at the subject's."""
-    margin, bench = subject.report, subject.bench
-
-    def measure() -> list[float]:
-        base = margin.base  # of the untouched model
-        with edit(bench.model, later, lambda x: x + second.to(x)):
-            steered = margin.per_sample(None if added is None else lambda x: x + added.to(x))
-        return [float(x) for x in steered - base]
-
-    below = None if added is None else digest(added)
-    key = ("later", subject.name, below, str(later), digest(second))
-    return np.array(bench.journal.once(key, measure))

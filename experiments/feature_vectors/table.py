@@ -21,9 +21,9 @@ TABLES = {
         ("effect", "behavior_rate"),
     ),
     "together": Shown(
-        "Two vectors at once, each at the budget by itself: effect on the first behaviour's pairs. "
-        "Interference is what both do, less what each does alone",
-        ("behavior", "other", "cosine", "damage_of_both"),
+        "Several vectors at once, each at the budget by itself: effect on the first behaviour's "
+        "pairs. Interference is what all do, less what each does alone",
+        ("behavior", "other", "vector", "cosine", "damage_of_both"),
         (
             *("alone", "other_alone", "both", "interference"),
             *("other_later_alone", "both_later", "interference_later"),
