@@ -4,8 +4,8 @@ Features are found by what their labels say and by how much more they fire on tr
 false ones, on questions that nothing is reported of. They are set to fractions of the strongest
 activation that they are known to have, positive and negative, and once each way to what does the
 damage that all studies compare at. Beside every set stand random features that fire as often: one
-draw at the fractions, several at equal damage. The model writes replies under the largest sets at
-equal damage alone: they take long.
+draw at the fractions, several at equal damage. The model writes replies under the largest sets
+alone: they take long.
 
 - `clamps`: every clamp by every measure; the change against the unsteered model on the same
   questions, tested by McNemar's exact test or by a paired t, and corrected by Holm for all clamps
@@ -219,9 +219,10 @@ def _measured(
             _outcomes(laboratory, task, clamped, written=written),
         )
 
+    written = count == max(sizes.counts)
     if features.draw == 0:
         for strength in sizes.strengths:
-            yield measured(f"{strength:+g}", strength, False)
+            yield measured(f"{strength:+g}", strength, written)
     for way, sign in (("negative", -1.0), ("positive", 1.0)):
         try:
             multiplier = _at_budget(laboratory, damage, clamp(sign))
@@ -229,7 +230,7 @@ def _measured(
             laboratory.fail(f"{what}, {way}", error)
         else:
             name = f"{way}, {laboratory.config.budget:g} nats"
-            yield measured(name, sign * multiplier, count == max(sizes.counts))
+            yield measured(name, sign * multiplier, written)
 
 
 def _outcomes(

@@ -113,7 +113,7 @@ def test_the_study_measures_draws_and_measures_nothing_twice(
     assert set(clamps.filter(~at_budget, features="random")["draws"]) == {1}
     written = clamps.filter(measure="ends by itself")
     assert set(written["count"]) == {2}
-    assert set(written["clamp"]) == {"negative, 0.1 nats", "positive, 0.1 nats"}
+    assert set(written["clamp"]) == set(clamps["clamp"])
     assert set(written["items"]) == {5}
     raw = clamps["fraction"] * 2.0  # every feature's strongest activation is 2 here
     assert clamps["raw"].to_list() == pytest.approx(raw.to_list())
