@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 
+from experiments.benchmark_questions import user
 from experiments.ravel.domain import PLACE, Domain
 from trimtab.model.language_model import LanguageModel
 from trimtab.model.render import render
@@ -62,8 +63,7 @@ def _example(model: LanguageModel, template: str, entity: str, value: str) -> Ex
     head = before.replace(PLACE, entity) + entity
     prompt = head + after
     gap = "" if prompt[-1].isspace() or prompt[-1] in OPENING else " "
-    messages = [{"role": "user", "content": prompt}]
-    rendered = render(model, messages, gap + value, chat=False)
+    rendered = render(model, user(prompt), gap + value, chat=False)
     read = model.tokenizer(prompt, add_special_tokens=False, return_offsets_mapping=True)
     begins = [begin for begin, _ in read["offset_mapping"]]
     of_entity = max(i for i, begin in enumerate(begins) if begin < len(head))

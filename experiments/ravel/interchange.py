@@ -107,12 +107,12 @@ class Interchanges:
         base, source = torch.cat(found).unbind(1)
         return base, source
 
-    def outcomes(self, rows: Tensor, added: Tensor | None) -> Outcomes:
+    def outcomes(self, rows: Tensor, added: Tensor) -> Outcomes:
         """Return what becomes of some pairs; gradients flow.
 
         Args:
             rows: int64 `(m,)`, which pairs, in ascending order.
-            added: `(m, d_model)` to the base's residual; None: nothing.
+            added: `(m, d_model)` to the base's residual.
         """
         found = []
         for where, prompts in self._templates:
@@ -120,8 +120,7 @@ class Interchanges:
             if not inside.any():
                 continue
             here = rows[inside]
-            change = None if added is None else added[inside]
-            nats = prompts.forward(self._rows[here, 0], self._read[here], change)
+            nats = prompts.forward(self._rows[here, 0], self._read[here], added[inside])
             tokens = self._tokens[here].to(nats.device)
             says = nats.argmax(1, keepdim=True) == tokens
             found.append(Outcomes(*nats.gather(1, tokens).unbind(1), *says.unbind(1)))

@@ -64,18 +64,17 @@ class Prompts:
         """At the hook point, at each entity's last token, `(n, d_model)`."""
         return self._captured[1]
 
-    def forward(self, rows: Tensor, read: Tensor, added: Tensor | None) -> Tensor:
+    def forward(self, rows: Tensor, read: Tensor, added: Tensor) -> Tensor:
         """Return log-probabilities `(m, vocabulary)` of the next token, where gradients flow.
 
         Args:
             rows: int64 `(m,)`, which of the examples.
             read: int64 `(m,)`, after how many tokens of the value.
-            added: `(m, d_model)` to the residual at the entity's last token; None: nothing.
+            added: `(m, d_model)` to the residual at the entity's last token.
         """
         found = []
         for some in self._passes(torch.arange(len(rows))):
-            change = None if added is None else added[some]
-            states = self._forward_above(rows[some], change)
+            states = self._forward_above(rows[some], added[some])
             final = states[torch.arange(len(some)), self._ends[rows[some]] + read[some]]
             found.append(logits(self.model, final).float().log_softmax(-1))
         return torch.cat(found)
@@ -109,11 +108,11 @@ class Prompts:
             entering.append(seen[below] if below else x)
         return torch.cat(entering), torch.cat(residual)
 
-    def _forward_above(self, rows: Tensor, added: Tensor | None) -> Tensor:
+    def _forward_above(self, rows: Tensor, added: Tensor) -> Tensor:
         before, places = self._before, (torch.arange(len(rows)), self._places[rows])
 
         def change(x: Tensor) -> Tensor:
-            return x if added is None else x.index_put(places, added.to(x), accumulate=True)
+            return x.index_put(places, added.to(x), accumulate=True)
 
         residual = self._captured[0][rows] if self._first_layer else None
         with (

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from scipy.special import log_softmax
 from torch import Tensor
 
+from experiments.benchmark_questions import user
 from experiments.completions import Completions
-from experiments.successors.reading import user
 from trimtab.model.language_model import LanguageModel
 from trimtab.model.sae import SAE
 from trimtab.selector.intervals import Estimate, rate_estimate

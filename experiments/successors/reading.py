@@ -8,13 +8,13 @@ import torch
 from numpy.typing import NDArray
 from scipy import sparse
 
+from experiments.benchmark_questions import user
 from experiments.record import say
 from trimtab.model.batch import pad
 from trimtab.model.hooks import residuals
 from trimtab.model.language_model import LanguageModel
 from trimtab.model.render import render_prompt
 from trimtab.model.sae import SAE
-from trimtab.pairs import Message
 
 TEXTS_AT_ONCE = 64
 
@@ -37,11 +37,6 @@ class Reading:
     features: Singles
     numbers: NDArray[np.int64]
     directions: Singles
-
-
-def user(text: str) -> list[Message]:
-    """Return raw text as the messages of a prompt."""
-    return [{"role": "user", "content": text}]
 
 
 @torch.no_grad()

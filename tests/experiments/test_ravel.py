@@ -122,12 +122,10 @@ def test_an_entity_that_ends_at_the_first_token_is_left_out(tiny_model: Language
     assert {example.entity for example in made(tiny_model, "%s is", ["A", "fox"])} == {"fox"}
 
 
-def plain(model: LanguageModel, point: HookPoint, example: Example, added: Tensor | None) -> Tensor:
+def plain(model: LanguageModel, point: HookPoint, example: Example, added: Tensor) -> Tensor:
     """Log-probabilities after every token, by a full pass."""
 
     def change(x: Tensor) -> Tensor:
-        if added is None:
-            return x
         return x.index_put((torch.tensor(0), torch.tensor(example.place)), added, accumulate=True)
 
     with edit(model, point, change):
@@ -142,13 +140,12 @@ def agree(model: LanguageModel, point: HookPoint, template: str) -> None:
     rows = torch.tensor([0, 2, 3, 6])
     read = torch.tensor([len(examples[row].answer) - 1 for row in rows.tolist()])
     shift = 3 * torch.randn(4, 16, generator=torch.Generator().manual_seed(0))
-    for added in (shift, None):
+    for added in (shift, torch.zeros(4, 16)):
         with torch.no_grad():
             found = prompts.forward(rows, read, added)
             for i, row in enumerate(rows.tolist()):
-                change = None if added is None else added[i]
                 end = examples[row].n_prompt - 1 + int(read[i])
-                expected = plain(model, point, examples[row], change)[end]
+                expected = plain(model, point, examples[row], added[i])[end]
                 torch.testing.assert_close(found[i], expected, rtol=1e-3, atol=1e-4)
 
 

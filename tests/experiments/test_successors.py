@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import mannwhitneyu
 
+from experiments.benchmark_questions import user
 from experiments.completions import Completions
 from experiments.laboratory import Laboratory
 from experiments.record import Row
@@ -24,7 +25,7 @@ from experiments.successors.concepts import FOLDER, read_domains
 from experiments.successors.indices import Task, nearest
 from experiments.successors.kinship import ASKED, FAMILY, TAXON, Kin
 from experiments.successors.overlap import area, less_form, ranked
-from experiments.successors.reading import read, user
+from experiments.successors.reading import read
 from experiments.successors.sequences import PACKAGED, Ordered, chains, read_sequences
 from experiments.successors.steering import steps
 from experiments.successors.study import LISTS, SIZES, study
