@@ -190,9 +190,12 @@ def test_measurements_of_other_settings_are_refused_before_any_behavior(
         next(other.subjects())
 
 
-@pytest.mark.parametrize("name", ["small", "public", "gemma"])
+@pytest.mark.parametrize(
+    "name",
+    ["small", "public", "gemma", "analogies/every_behavior", "minimal_criteria/with_caa"],
+)
 def test_the_configs_that_come_with_the_studies_can_be_read(name: str) -> None:
-    config = read_config(SMALL_CONFIG.with_name(f"{name}.toml"))
+    config = read_config(SMALL_CONFIG.parent / f"{name}.toml")
     assert len(config.behaviors) >= 5
     for study in SMALL:
         sizes_of(config, study, modules(study)[0].SIZES)
