@@ -17,8 +17,9 @@ import polars as pl
 import typer
 
 from experiments.config import SMALL, read_config, sizes_of
-from experiments.laboratory import Laboratory, counted, file_of_data, tokens_counted
+from experiments.laboratory import Laboratory, file_of_data
 from experiments.record import say
+from experiments.token_count import counted, tokens_counted
 from trimtab.cli.group import in_a_line
 from trimtab.errors import SelectionError
 from trimtab.model.language_model import load_model

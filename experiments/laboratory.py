@@ -1,7 +1,6 @@
 """What every study of behaviours is given: model, SAE, and the behaviours' stores."""
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -10,14 +9,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from experiments.behaviors import questions_of, read_samples
 from experiments.config import Config
 from experiments.record import Row, say, write_results
 from experiments.subject import Subject, subject_of
 from trimtab.errors import SelectionError, TrimtabError
-from trimtab.model.families import find_layers
 from trimtab.model.hook_points import HookPoint, parse_hook_point
 from trimtab.model.language_model import LanguageModel
 from trimtab.model.sae import SAE
@@ -29,9 +25,7 @@ from trimtab.selector.scales import DAMAGE_TEXTS
 from trimtab.steering.damage import Damage
 from trimtab.steering.judges.classifier import BehaviorClassifier
 from trimtab.store import Store, build, build_many
-from trimtab.store.files import building, write_atomically
-
-TOKENS = "tokens.json"
+from trimtab.store.files import building
 
 PATIENCE = 3600.0  # seconds: what studies share in their small form is built in minutes
 
@@ -262,44 +256,3 @@ def file_of_data(data: Path | None, name: str) -> Path:
     if not (data / name).exists():
         raise SelectionError(f"{data} has no {name}, which this study reads")
     return data / name
-
-
-def tokens_counted(out: Path) -> dict[str, float]:
-    """Return the tokens and seconds that a study has taken so far; `out` can be written.
-
-    Raises:
-        SelectionError: `out` cannot be written, or what it holds of them is damaged.
-    """
-    count = {"tokens": 0, "seconds": 0.0}
-    file = out / TOKENS
-    try:
-        if file.exists():
-            count |= json.loads(file.read_text(encoding="utf-8"))
-        write_atomically(file, json.dumps(count).encode())
-    except OSError as error:
-        raise SelectionError(
-            f"{out} cannot be written: {error.strerror}; name another --out"
-        ) from None
-    except ValueError:
-        raise SelectionError(f"{file} is damaged; remove it, and tokens are counted anew") from None
-    return count
-
-
-@contextmanager
-def counted(model: LanguageModel, out: Path) -> Iterator[dict[str, float]]:
-    """Count the tokens that pass the model's last layer inside, padding among them.
-
-    The count is kept in `out` and goes on where an interrupted study left it.
-    """
-    count = tokens_counted(out)
-
-    def add(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        x = args[0] if args else kwargs["hidden_states"]
-        count["tokens"] += x.shape[0] * x.shape[1]
-
-    handle = find_layers(model.module)[-1].register_forward_pre_hook(add, with_kwargs=True)
-    try:
-        yield count
-    finally:
-        handle.remove()
-        write_atomically(out / TOKENS, json.dumps(count).encode())

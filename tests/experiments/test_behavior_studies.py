@@ -14,7 +14,8 @@ import torch
 
 from experiments.config import SMALL as SMALL_CONFIG
 from experiments.config import read_config, sizes_of
-from experiments.laboratory import Laboratory, counted
+from experiments.laboratory import Laboratory
+from experiments.token_count import counted
 from trimtab.errors import PairsError, SelectionError, StoreError, VectorError
 from trimtab.model.language_model import LanguageModel
 from trimtab.store import set_descriptions

@@ -11,7 +11,7 @@ import pytest
 from experiments.analogies.study import SIZES
 from experiments.analogies.table import TABLES, draw
 from experiments.command import command
-from experiments.laboratory import TOKENS
+from experiments.token_count import TOKENS
 
 Run = Callable[..., str]
 
