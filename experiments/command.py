@@ -62,7 +62,7 @@ def command(
                     f"{out / name} has other tables than this study draws ({error}); measure anew"
                 ) from None
 
-    needs = f" It needs --data with {' and '.join(reads)}." if reads else ""
+    needs = f" It needs --data, a folder with {' and '.join(reads)}." if reads else ""
     main.__doc__ = (
         f"Measure {name} into OUT/{name}, or go on with it, and print its tables.{needs}\n\n"
         "What it asks stands in docs/studies, what a config may say in experiments/config.py."
