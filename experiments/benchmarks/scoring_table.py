@@ -12,20 +12,23 @@ import typer
 
 HEAD = """# Benchmark of scoring
 
-How many candidate vectors a second get their effect on the margin of the same pairs measured, on
-the default model. Written by `python -m experiments.benchmarks.scoring_table` from what
+How many candidate vectors can be scored per second on the default model. To score one is to measure
+its effect on the margin of the same pairs. `python -m experiments.benchmarks.scoring_table` writes
+this page from the results of
 
     python -m experiments.benchmarks.scoring experiments/benchmarks/results/scoring
 
-left there. Beside trimtab: a plain forward hook on the Hugging Face model, and the steering-vectors
-package, both at the batch size that was fastest for them in one pass. The three take turns, and a
-row counts only where their effects agree. What trimtab runs once, before the first candidate, is in
-the ratio "with preparation" alone, for as many candidates as were measured. The bound is what the
-multiply-adds of either way would allow: trimtab runs the layers below the hook once for all
-candidates, and the layers above it for the positions that a vector can change. Aimed at: 70 % of
-the bound, 20 times the plain hook for letters at 100 tokens. A share above 100 % means that the
-plain hook stayed further behind its own bound: for 4 tokens at 100 its best batch size was not
-found, and steering-vectors was faster.
+The columns trimtab, plain hook and steering-vectors are candidates per second: trimtab is compared
+with a plain forward hook on the Hugging Face model and with the steering-vectors package, each at
+the batch size that was fastest for it in one pass. The three are timed in turn, and a row counts
+only if their effects agree. What trimtab runs once, before the first candidate, is included only in
+the ratio "with preparation", spread over as many candidates as were measured. The bound is the
+ratio to the plain hook that the multiply-adds of the two methods would allow: trimtab runs the
+layers below the hook once for all candidates, and the layers above it only for the positions that a
+vector can change. The goals were 70 % of the bound, and 20 times the plain hook for single letters
+at prompts of 100 tokens. A share above 100 % means that the plain hook fell further short of its
+own bound than trimtab did: for completions of 4 tokens at prompts of 100 its best batch size was
+not found, and steering-vectors was faster.
 """
 
 HEADS = (

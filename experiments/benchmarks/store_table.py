@@ -14,14 +14,14 @@ Result = dict[str, Any]
 
 HEAD = """# Benchmarks of the store
 
-Written by `python -m experiments.benchmarks.store_table` from the figures that one run of
+`python -m experiments.benchmarks.store_table` writes this page from the results of one run of
 
     python -m experiments.benchmarks.store experiments/benchmarks/results/store
 
-left there. Ratios are of two things measured in turns in one run, on the same work; times alone
-hold for this machine only. What was aimed at: a build at 1.05 of the bare pass, memory that does
-not grow, 5.8 bytes a non-zero in float32 and 3.6 in bfloat16, 10 ms for the top 20 samples of a
-feature and 200 for a contrast. What is missed, and what holds it back, is in experiments/LOG.md.
+Each ratio compares two things measured in turn in one run, on the same work; absolute times hold
+for this machine only. The goals were a build at 1.05 times the bare pass, memory that does not
+grow, 5.8 bytes per non-zero in float32 and 3.6 in bfloat16, 10 ms for the top 20 samples of a
+feature and 200 ms for a contrast. Which goals are missed, and why, is in experiments/LOG.md.
 """
 
 
@@ -35,11 +35,11 @@ def _build(result: Result) -> str:
         (name, f"{seconds:.1f}", f"{seconds / result['seconds']['bare']:.2f}")
         for name, seconds in result["seconds"].items()
     ]
-    return f"""## A build over the bare forward pass and SAE encode of the same batches
+    return f"""## A build, compared with the bare forward pass and SAE encode of the same batches
 
 {result["pairs"]} pairs, {result["tokens"]:,} tokens, default model and SAE, float32 on the
 {result["device"]}, {result["threads"]} threads; medians of {len(result["rounds"]["bare"])} rounds.
-"shards" is up to the last shard on the disk; "whole" is with plan, fingerprint and catalog.
+"shards" ends when the last shard is on disk; "whole" also includes plan, fingerprint and catalog.
 
 {_rows(["", "seconds", "of bare"], times)}
 """
@@ -60,9 +60,10 @@ def _bytes(result: Result) -> str:
     head = ["cache", "tokens", "non-zeros", "bytes a non-zero", "bytes a token", "whole folder"]
     return f"""## Bytes on the disk
 
-Same model, SAE and texts, each by its own code. Ours are the shards' activations, token ids and
-token texts. The whole folder has the catalog, pooled residuals and the SAE's feature descriptions
-too, which weigh most where there are few tokens. The others take windows of one length. delphi's
+Same model, SAE and texts; each tool caches them with its own code. For trimtab the bytes are those
+of the shards' activations, token ids and token texts. The whole folder also holds the catalog,
+pooled residuals and the SAE's feature descriptions, which weigh most when there are few tokens. The
+other tools cut the text into windows of one length. delphi's
 non-zeros include the first token of every window, an attention sink on which thousands of features
 fire; SAELens keeps the dense residual.
 
@@ -88,9 +89,9 @@ def _again(result: Result) -> str:
             f"{result['run_over_read_all']:.1f}",
         ),
     ]
-    return f"""## Reading stored samples, against running them again
+    return f"""## Reading stored samples, compared with running them again
 
-Token ids, residuals and activations of the default model; what is read and what is run {differ}.
+Token ids, residuals and activations of the default model; stored and recomputed values {differ}.
 
 {_rows(["", "read, ms", "run, ms", "ratio"], rows)}
 """
@@ -110,9 +111,9 @@ def _memory(result: list[Result]) -> str:
     times = result[-1]["tokens"] / result[0]["tokens"]
     return f"""## Host memory of a build
 
-A tiny random model with {result[0]["nnz"] / result[0]["tokens"]:.0f} non-zeros a token, and
-{times:.0f} times the text; each in a process of its own. Libraries
-and model are there before the build.
+A tiny random model with {result[0]["nnz"] / result[0]["tokens"]:.0f} non-zeros per token, on one
+text and on {times:.0f} times as much, each in its own process. "Before the
+build" already includes libraries and model.
 
 {_rows(head, rows)}
 """
@@ -127,10 +128,10 @@ def _queries(result: Result) -> str:
         for row in result["questions"]
     ]
     held = result["store"]
-    return f"""## What a person waits for: {held["nnz"]:,} non-zeros of {held["n_samples"]:,} pairs
+    return f"""## Interactive latency: {held["nnz"]:,} non-zeros of {held["n_samples"]:,} pairs
 
-A synthetic store, {held["bytes_per_nnz"]:.2f} bytes a non-zero; warm, medians, beside a lazy
-polars scan of the same files.
+A synthetic store, {held["bytes_per_nnz"]:.2f} bytes per non-zero; medians with warm caches, next to
+a lazy polars scan of the same files.
 
 {_rows(["", "store, ms", "scan, ms", "ratio"], rows)}
 """

@@ -33,22 +33,29 @@ app = typer.Typer()
 def attribute(
     store: Annotated[Path, typer.Argument(help="A store that `trimtab build` made.")],
     behavior: Annotated[str, typer.Argument(help="Which of the store's behaviours.")],
-    unit: Annotated[str, typer.Option(help="samples, features or cells.")] = "samples",
+    unit: Annotated[
+        str, typer.Option(help="What is scored: samples, features or (sample, feature) cells.")
+    ] = "samples",
     estimator: Annotated[
         str | None,
         typer.Option(
-            help="jackknife (of samples by default), integrated (of features and cells), "
-            "first_order, leave_one_out, shapley, ridge or lasso; cosine, norm and random measure "
-            "nothing."
+            help="jackknife (default for samples), integrated (default for features and cells), "
+            "first_order, leave_one_out, shapley, ridge or lasso; or cosine, norm or random, which "
+            "measure nothing."
         ),
     ] = None,
     evaluations: Annotated[
-        int, typer.Option(min=1, help="Of shapley, ridge and lasso, for each half of the pairs.")
+        int,
+        typer.Option(
+            min=1, help="Measurements for shapley, ridge and lasso, on each half of the pairs."
+        ),
     ] = 256,
     audit: Annotated[
         bool,
         typer.Option(
-            "--audit", help="Also drop the pairs that hurt, and look for pairs moved the wrong way."
+            "--audit",
+            help="Also measure the effect without the pairs that hurt, and look for pairs that the "
+            "vector moves the wrong way.",
         ),
     ] = False,
     budget: BudgetOption = 0.1,
@@ -61,8 +68,8 @@ def attribute(
 ) -> None:
     """Say which pairs help, which do nothing, and which pull the wrong way.
 
-    Each half of the pairs makes a vector that is attributed its effect on pairs of the other half.
-    An interrupted run with --out resumes when it is called again.
+    Each half of the pairs makes a vector, whose effect on pairs of the other half is attributed to
+    its parts. To resume an interrupted run that has --out, run the same command again.
     """
     if unit not in UNITS:
         raise typer.BadParameter(f"must be one of {', '.join(UNITS)}", param_hint="--unit")

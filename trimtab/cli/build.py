@@ -42,13 +42,13 @@ def build(
         list[str] | None,
         typer.Option(
             help="release/id of sae_lens, a folder, or `none`; by default the packaged one. "
-            "With several, STORE/<hook point> is each one's store."
+            "With several, each one's store is STORE/<hook point>."
         ),
     ] = None,
     hook_point: Annotated[
         list[str] | None,
         typer.Option(
-            help="Where to read without an SAE: blocks.15.hook_resid_post; may be repeated."
+            help="With --sae none: what to read, e.g. blocks.15.hook_resid_post; may be repeated."
         ),
     ] = None,
     raw: Annotated[bool, typer.Option("--raw", help="No chat template.")] = False,
@@ -56,25 +56,26 @@ def build(
     dtype: DtypeOption = "auto",
     device: DeviceOption = "auto",
     values: Annotated[
-        str, typer.Option(help="Activations as float32, bfloat16 or auto: as the model computes.")
+        str, typer.Option(help="Store activations as float32, bfloat16 or auto: the model's dtype.")
     ] = "auto",
     engine: Annotated[
         str,
         typer.Option(
-            help="local, processes, ray, or rank: the share a launcher gave this process."
+            help="local, processes, ray, or rank: run the share that SLURM or torchrun gave this "
+            "process."
         ),
     ] = "local",
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes or Ray actors; by default one per GPU.")
     ] = None,
     rank: Annotated[
-        str | None, typer.Option(help="i/n: run every n-th task, as the i-th of n processes.")
+        str | None, typer.Option(help="i/n: run every n-th task, as process i of n, from 0.")
     ] = None,
     json_: JsonOption = False,
 ) -> None:
     """Run pairs through a model and its SAE and store what they activate.
 
-    An interrupted build goes on where it stopped; pairs that are stored already cost nothing.
+    To continue an interrupted build, run the same command again; stored pairs are not run again.
     """
     from trimtab.pairs import read_pairs
 

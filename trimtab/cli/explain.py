@@ -46,7 +46,7 @@ def explain(
         typer.Option(help="Or files of contrast pairs, which are run first; may be repeated."),
     ] = None,
     behavior: Annotated[
-        str | None, typer.Option(help="Which of their behaviours, where there are several.")
+        str | None, typer.Option(help="Which behaviour of the pairs, if there are several.")
     ] = None,
     questions: Annotated[
         Path | None,
@@ -56,7 +56,7 @@ def explain(
     ] = None,
     hook_point: Annotated[
         str | None,
-        typer.Option(help="Where it acts, where the file does not say: blocks.15.hook_resid_post."),
+        typer.Option(help="Where it acts, if the file does not say: blocks.15.hook_resid_post."),
     ] = None,
     tensor: Annotated[
         str | None, typer.Option(help="Which tensor of a safetensors file that holds several.")
@@ -64,7 +64,8 @@ def explain(
     positions: Annotated[
         str | None,
         typer.Option(
-            help="all, prompt_end or generated; by default what the file says, or prompt_end."
+            help="Positions to steer: all, prompt_end (the prompt's last token and all that "
+            "follow) or generated; by default what the file says, or prompt_end."
         ),
     ] = None,
     raw: Annotated[bool, typer.Option("--raw", help="No chat template for --pairs.")] = False,
@@ -73,7 +74,7 @@ def explain(
     budget: BudgetOption = 0.1,
     seed: Annotated[
         int | None,
-        typer.Option(help="Of splits and random controls; by default an exported vector's own."),
+        typer.Option(help="Seed for splits and controls; by default an exported vector's own."),
     ] = None,
     device: DeviceOption = "auto",
     out: Annotated[
@@ -81,10 +82,10 @@ def explain(
     ] = None,
     json_: JsonOption = False,
 ) -> None:
-    """Say what a vector is made of, what it breaks, and what it does beside its controls.
+    """Say what a vector is made of, what it breaks, and how its effect compares with controls.
 
-    Without pairs: its decomposition into features, and its damage. An interrupted run with --out
-    resumes when it is called again.
+    Without pairs: its decomposition into features, and its damage. To resume an interrupted run
+    that has --out, run the same command again.
     """
     if store is not None and pairs:
         raise typer.BadParameter("give either --store or --pairs", param_hint="--pairs")

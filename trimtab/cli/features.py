@@ -33,17 +33,17 @@ def describe(
     out: Annotated[
         Path | None, typer.Option(help="File to write; by default in the SAE's folder.")
     ] = None,
-    tokens: Annotated[int, typer.Option(min=1000, help="Read at most so many.")] = 1_000_000,
+    tokens: Annotated[int, typer.Option(min=1000, help="Read at most this many.")] = 1_000_000,
     quote: Annotated[
         list[str] | None,
-        typer.Option(help="Only quote this source's text; may be repeated. By default any is."),
+        typer.Option(help="Quote contexts from this source only; may be repeated. Default: any."),
     ] = None,
     dtype: DtypeOption = "auto",
     device: DeviceOption = "auto",
 ) -> None:
     """Describe an SAE's features by the text they fire on and the tokens they promote.
 
-    Stores that are built later with an SAE whose folder holds its descriptions show them.
+    If the descriptions are in the SAE's folder, stores built with that SAE later will show them.
     """
     from trimtab.model.features.descriptions import FILE, write_descriptions
 

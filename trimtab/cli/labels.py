@@ -34,19 +34,19 @@ def import_(
     source: Annotated[
         str | None,
         typer.Option(
-            help="Whose labels to take: MODEL/SOURCE of Neuronpedia, or delphi's module. By "
-            "default those of another model or layer are refused."
+            help="Whose labels to take: a Neuronpedia MODEL/SOURCE, or a delphi module. By "
+            "default, labels of another model or layer are refused."
         ),
     ] = None,
     kind: Annotated[
         str | None,
-        typer.Option("--type", help="Of Neuronpedia's explanations; by default the newest of any."),
+        typer.Option("--type", help="Neuronpedia explanation type; by default the newest of any."),
     ] = None,
     json_: JsonOption = False,
 ) -> None:
-    """Put the labels of a Neuronpedia export or a delphi folder in the place of the automatic ones.
+    """Replace the automatic labels with those of a Neuronpedia export or a delphi folder.
 
-    No number of a store changes, and nothing runs again.
+    None of a store's numbers change, and nothing is run again.
     """
     from trimtab.store.labels import import_labels
 
@@ -98,7 +98,7 @@ def search(
             help="An SAE's folder, a store or an exported vector; by default the packaged SAE."
         ),
     ] = None,
-    most: Annotated[int, typer.Option(min=1, help="Show at most so many.")] = 10,
+    most: Annotated[int, typer.Option(min=1, help="Show at most this many.")] = 10,
     embed_model: Annotated[
         str | None, typer.Option(help="Model that embeds labels; by default words are compared.")
     ] = None,
@@ -107,10 +107,11 @@ def search(
     ] = None,
     json_: JsonOption = False,
 ) -> None:
-    """Find features by a phrase, the most alike first.
+    """Find features by a phrase, the most similar first.
 
-    What is compared are words and parts of words: of the label, of the tokens that a feature fires
-    on, and of those that it promotes. An endpoint's embeddings compare labels by what they mean.
+    By default the phrase is compared, by words and parts of words, with the label, the tokens that
+    a feature fires on and those that it promotes. With --embed-model and --embed-url, an endpoint's
+    embeddings compare it with the labels by meaning.
     """
     from trimtab.model.features.search import search as search_labels
     from trimtab.selector.exported.described import described_in
@@ -146,10 +147,10 @@ def ask(
         typer.Option(help="A feature to name; may be repeated. By default all that fire."),
     ] = None,
 ) -> None:
-    """Let a language model name features by the contexts that they are strongest in.
+    """Have a language model name features from the contexts that they are strongest in.
 
-    Its labels take the place of the automatic ones. What it has named is kept when it is
-    interrupted; the same command goes on. The key is read from OPENAI_API_KEY.
+    Its labels replace the automatic ones. If it is interrupted, the labels made so far are kept;
+    run the same command again to continue. The key is read from OPENAI_API_KEY.
     """
     from trimtab.model.endpoint import Endpoint
     from trimtab.selector.stages import Stages

@@ -15,14 +15,14 @@ def _above_zero(value: float) -> float:
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 ModelOption = Annotated[
     str | None,
-    typer.Option("--model", help="Hub name, folder or .gguf file; by default the embedded one."),
+    typer.Option("--model", help="Hub name, folder or .gguf file; default: SmolLM2-135M-Instruct."),
 ]
 StatedModelOption = Annotated[
     str | None,
     typer.Option(
         "--model",
-        help="Hub name, folder or .gguf file; by default what the store or vector was made with, "
-        "else the embedded one.",
+        help="Hub name, folder or .gguf file; by default the one the store or vector was made "
+        "with, else SmolLM2-135M-Instruct.",
     ),
 ]
 StatedSaeOption = Annotated[
@@ -35,17 +35,20 @@ StatedSaeOption = Annotated[
 ]
 DtypeOption = Annotated[str, typer.Option(help="float32, bfloat16, float16 or auto.")]
 DeviceOption = Annotated[
-    str, typer.Option(help="cpu, cuda, cuda:1, ...; balanced: over all GPUs; or auto.")
+    str, typer.Option(help="cpu, cuda, cuda:1, ..., balanced (spread over all GPUs) or auto.")
 ]
-SeedOption = Annotated[int, typer.Option(help="Of splits and random choices.")]
+SeedOption = Annotated[int, typer.Option(help="Seed for splits and random choices.")]
 TrialsOption = Annotated[int, typer.Option(min=0, help="Trials of the Optuna search.")]
 PanelOption = Annotated[
-    int, typer.Option(min=10, help="Unlike vectors whose replies the target is calibrated on.")
+    int,
+    typer.Option(
+        min=10, help="Number of unlike vectors; the target is calibrated on the replies under them."
+    ),
 ]
-DrawsOption = Annotated[int, typer.Option(min=3, help="Draws of every random control.")]
+DrawsOption = Annotated[int, typer.Option(min=3, help="Number of draws of each random control.")]
 BudgetOption = Annotated[
     float,
     typer.Option(
-        help="Damage that vectors are compared at, KL in nats per token.", callback=_above_zero
+        help="Damage at which vectors are compared: KL in nats per token.", callback=_above_zero
     ),
 ]

@@ -97,7 +97,7 @@ def sql(
     ] = None,
     max_rows: Annotated[
         int | None,
-        typer.Option(min=1, help="At most so many rows; a table shows 1000, all else is whole."),
+        typer.Option(min=1, help="Row limit; by default 1000 in a printed table, else none."),
     ] = None,
 ) -> None:
     """Query a store, or an exported vector's tables, in a read-only sandbox."""
@@ -134,19 +134,19 @@ def sql(
 def verify(
     path: Annotated[Path, typer.Argument(help="A store, or an exported vector's folder.")],
     recompute: Annotated[
-        int, typer.Option(min=0, help="Of a store, run so many random samples again and compare.")
+        int, typer.Option(min=0, help="For stores: run this many random samples again and compare.")
     ] = 0,
     model: Annotated[
         str | None,
         typer.Option(help="Where the store's model lies now; by default where it was."),
     ] = None,
     device: DeviceOption = "auto",
-    seed: Annotated[int, typer.Option(help="Of the samples that are run again.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed for drawing the samples to run again.")] = 0,
     json_: JsonOption = False,
 ) -> None:
-    """Check checksums, and that a store's catalog or a vector's receipt adds up.
+    """Verify checksums, and that a store's catalog or a vector's receipt is consistent.
 
-    Exits with 1 when something is wrong.
+    Exits with status 1 if something is wrong.
     """
     again: dict[str, Any] = {}
     if _is_vector(path):

@@ -50,7 +50,7 @@ def select(
     suggest: Annotated[
         Path | None,
         typer.Option(
-            help="Instead, rank a file of pairs or bare prompts by how useful they would be."
+            help="Select nothing; rank this file's pairs or bare prompts by how useful they'd be."
         ),
     ] = None,
     questions: Annotated[
@@ -61,7 +61,7 @@ def select(
     ] = None,
     budget: BudgetOption = 0.1,
     tolerance: Annotated[
-        float, typer.Option(min=0.0, help="Share of the full effect that must be kept.")
+        float, typer.Option(min=0.0, help="Share of the dense vector's effect to keep.")
     ] = 0.95,
     target: Annotated[
         str | None,
@@ -79,7 +79,7 @@ def select(
         ),
     ] = None,
     judge_criterion: Annotated[
-        str | None, typer.Option(help="What shows the behaviour, in words, for that judge.")
+        str | None, typer.Option(help="For that judge: what shows the behaviour, in words.")
     ] = None,
     trials: TrialsOption = 24,
     panel: PanelOption = 24,
@@ -88,10 +88,10 @@ def select(
     device: DeviceOption = "auto",
     json_: JsonOption = False,
 ) -> None:
-    """Find the smallest vector that keeps the effect, prove it held out, and export it.
+    """Find the smallest vector that keeps the effect, prove it on held-out data, and export it.
 
-    With --suggest, say which pairs of a pool are worth collecting. An interrupted run resumes when
-    it is called again.
+    With --suggest, say which pairs of a pool are worth collecting. To resume an interrupted run,
+    run the same command again.
     """
     if suggest is not None:
         _refuse_idle(context)

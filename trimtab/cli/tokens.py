@@ -38,18 +38,18 @@ def tokens(
     text: Annotated[str | None, typer.Argument(help="What to run through the model.")] = None,
     of: Annotated[
         Path | None,
-        typer.Option(help="A store: its labels, and its model and SAE where none is named."),
+        typer.Option(help="A store: use its labels, and its model and SAE unless named here."),
     ] = None,
     sample: Annotated[
         str | None,
-        typer.Option(help="Instead of a text, a sample that is stored; no model runs."),
+        typer.Option(help="Id of a stored sample, instead of a text; no model runs."),
     ] = None,
     behavior: Annotated[
-        str | None, typer.Option(help="Of that sample, where several have its id.")
+        str | None, typer.Option(help="The sample's behaviour, if its id is ambiguous.")
     ] = None,
-    top: Annotated[int, typer.Option(min=1, help="Features of each token.")] = 3,
+    top: Annotated[int, typer.Option(min=1, help="How many features to show per token.")] = 3,
     chat: Annotated[
-        bool, typer.Option("--chat", help="As a user's message, by the chat template.")
+        bool, typer.Option("--chat", help="Render as a user's message, with the chat template.")
     ] = False,
     model: StatedModelOption = None,
     sae: StatedSaeOption = None,

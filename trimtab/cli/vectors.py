@@ -21,7 +21,7 @@ def steer(
     prompt: Annotated[str, typer.Argument(help="What the user says.")],
     multiplier: Annotated[
         float,
-        typer.Option(help="Times the calibrated strength: 0 is unsteered, -1 the opposite."),
+        typer.Option(help="In units of the calibrated strength: 0 is unsteered, -1 the opposite."),
     ] = 1.0,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Length of the reply.")] = 64,
     model: StatedModelOption = None,
