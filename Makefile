@@ -12,8 +12,8 @@ test: $(VENV)/installed
 	$(BIN)/pytest -q
 
 # Every study in its small form: packaged behaviours, default model and SAE, no GPU; as many at a time as
-# there are cores, a thread each, the long ones first: under three hours on two. Each by its name, too. Some
-# read public data (see experiments/data.md): make experiments DATA=FOLDER
+# there are cores, a thread each, the long ones first. Each by its name, too. Some read
+# public data (see experiments/data.md): make experiments DATA=FOLDER
 STUDIES := feature_vectors $(if $(DATA),clamping) feature_discovery minimal_criteria analogies \
 	$(if $(DATA),side_effects ravel) successors pictures feature_naming
 
