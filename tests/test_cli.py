@@ -192,7 +192,7 @@ def test_describe_writes_what_feature_shows(
     )  # fmt: skip
     assert "48 features" in fine(*arguments)
     assert "quick" in fine("feature", *range(48), "--of", tmp_path / "sae")
-    assert "exists already" in error_of(*arguments)
+    assert "already exists" in error_of(*arguments)
     again = tmp_path / "again.parquet"
     fine(*arguments, "--out", again, "--tokens", 1000, "--quote", "another")
     rows = json.loads(fine("feature", *range(48), "--of", again, "--json"))
@@ -202,7 +202,7 @@ def test_describe_writes_what_feature_shows(
 
 def test_verify_finds_nothing_wrong_with_either(workplace: Path) -> None:
     for name in ("store", "vector"):
-        assert "everything holds" in fine("verify", workplace / name)
+        assert "all checks passed" in fine("verify", workplace / name)
         found = json.loads(fine("verify", workplace / name, "--json"))
         assert (found["sound"], found["problems"]) == (True, [])
 
@@ -296,29 +296,29 @@ def test_a_mistake_is_told_in_one_line_with_what_it_is_about(
     broken.write_text('{"prompt": "A?", "positive": "yes"\n')
     (tmp_path / "taken").touch()
     for complaint, arguments in {
-        "no store": ("info", nowhere),
+        "not a store": ("info", nowhere),
         "nowhere": ("verify", nowhere),
         "only SELECT": ("sql", store, "DROP TABLE samples"),
         "one statement": ("sql", vector, "FROM receipt; FROM samples"),
         "broken.jsonl": ("build", nowhere, broken, "--behavior", "x"),
         "missing.jsonl": ("build", nowhere, tmp_path / "missing.jsonl"),
         "no packaged behaviour 'rudeness'": ("demo", "--behavior", "rudeness", "--out", nowhere),
-        "no exported vector": ("steer", nowhere, "Hello?"),
-        "nowhere is no exported vector": ("export", nowhere, "--out", tmp_path / "v.gguf"),
-        "exists already; name another file": ("export", vector, "--out", tmp_path / "taken"),
-        "is no folder": ("export", vector, "--out", nowhere / "v.gguf"),
+        "not an exported vector": ("steer", nowhere, "Hello?"),
+        "nowhere is not an exported vector": ("export", nowhere, "--out", tmp_path / "v.gguf"),
+        "already exists; name another file": ("export", vector, "--out", tmp_path / "taken"),
+        "is not a folder": ("export", vector, "--out", nowhere / "v.gguf"),
         "it has no card.json": ("report", nowhere),
         "has no descriptions of features": ("feature", 0, "--of", nowhere),
-        "describes no feature 6": ("feature", 0, 6, "--of", workplace / "sae"),
-        "is no folder; make it first": (
+        "has no description of feature 6": ("feature", 0, 6, "--of", workplace / "sae"),
+        "is not a folder; create it first": (
             "describe", "release/id", broken, "--out", nowhere / "features.parquet",
         ),
         "it has refusal": ("select", store, "--behavior", "tone", "--out", nowhere),
-        "is no URL such as": (
+        "is not a URL such as": (
             "select", store, "--behavior", "refusal", "--out", nowhere,
             "--judge-model", "m", "--judge-url", "localhost",
         ),
-        "exists already; name another folder": (
+        "already exists; name another folder": (
             "select", store, "--behavior", "refusal", "--out", vector,
         ),
     }.items():  # fmt: skip
@@ -400,7 +400,7 @@ def test_ctrl_c_says_that_the_same_command_goes_on(
         "--device", "cpu",
     )  # fmt: skip
     assert result.exit_code == 130
-    assert "goes on where it stopped" in result.stderr.splitlines()[-1]
+    assert "run the same command again" in result.stderr.splitlines()[-1]
 
 
 MODULES = """

@@ -69,7 +69,7 @@ def test_an_interrupted_study_says_that_it_resumes(
         raise KeyboardInterrupt
 
     monkeypatch.setattr("experiments.command.load_model", interrupted)
-    assert "the same command goes on" in run("--out", tmp_path, code=130)
+    assert "run the same command again" in run("--out", tmp_path, code=130)
 
 
 def test_tables_that_cannot_be_drawn_are_named(run: Run, tmp_path: Path) -> None:

@@ -101,7 +101,7 @@ def test_what_is_no_key_is_refused_without_being_shown(
 def test_a_wrong_key_is_told_by_the_name_of_its_variable(
     stub_endpoint: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert "wants a key: set OPENAI_API_KEY" in failing(stub_endpoint, 401)
+    assert "needs a key: set OPENAI_API_KEY" in failing(stub_endpoint, 401)
     monkeypatch.setenv("OPENAI_API_KEY", SECRET)
     assert "does not accept the key in OPENAI_API_KEY" in failing(stub_endpoint, 401)
 
@@ -116,7 +116,7 @@ def test_an_unknown_model_is_told_by_its_name(stub_endpoint: Any) -> None:
 def test_other_refusals_are_told_in_the_servers_words_on_one_line(stub_endpoint: Any) -> None:
     told = failing(stub_endpoint, 429, message="slow\ndown \x1b[31m" + "!" * 1000)
     assert "slow" in told
-    assert "goes on from there" in told
+    assert "run the same command again" in told
     assert len(told) < 600
     assert told.isprintable()
 
@@ -141,13 +141,13 @@ def test_a_url_that_lacks_its_end_is_told(stub_endpoint: Any) -> None:
     "url", ["localhost:8000", "", "ftp://there/v1", "http://", "http://h:port/v1", "http://[::1/v1"]
 )
 def test_what_is_no_url_is_refused(url: str) -> None:
-    with pytest.raises(EndpointError, match="is no URL such as"):
+    with pytest.raises(EndpointError, match="is not a URL such as"):
         Endpoint("stub", url)
 
 
 @pytest.mark.parametrize("url", ["me:secret@there:80/v1", "there/v1?key=secret"])
 def test_what_is_no_url_but_may_hold_a_secret_is_not_repeated(url: str) -> None:
-    with pytest.raises(EndpointError, match="is no URL such as") as caught:
+    with pytest.raises(EndpointError, match="is not a URL such as") as caught:
         Endpoint("stub", url)
     assert "secret" not in str(caught.value)
 

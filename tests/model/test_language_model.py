@@ -222,7 +222,7 @@ def test_a_folder_or_file_that_holds_no_model_is_refused_by_name(tmp_path: Path)
         load(tmp_path)
     file = tmp_path / "model.safetensors"
     file.write_bytes(b"")
-    with pytest.raises(ModelError, match=r"no \.gguf file; give the folder"):
+    with pytest.raises(ModelError, match=r"not a \.gguf file; give its folder"):
         load(file)
     broken = tmp_path / "broken.gguf"
     broken.write_bytes(b"GGUF nothing")

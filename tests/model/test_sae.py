@@ -124,8 +124,8 @@ def test_the_fingerprint_heeds_what_the_weights_are_run_by_and_not_where_they_li
         ({"hook_name": "blocks.4.hook_resid_post"}, r"4 layers, 0 to 3"),
         ({"hook_name": None}, r"'None' is not supported"),
         ({"hook_head_index": 2}, r"single attention head"),
-        ({"normalize_activations": "layer_norm"}, r"every token by itself.*not linear"),
-        ({"normalize_activations": "constant_norm_rescale"}, r"every token by itself"),
+        ({"normalize_activations": "layer_norm"}, r"each token separately.*not linear"),
+        ({"normalize_activations": "constant_norm_rescale"}, r"each token separately"),
         ({"normalize_activations": "expected_average_only_in"}, r"no factor to fold in"),
         ({"architecture": "transcoder"}, r"is a transcoder"),
         ({"architecture": "temporal"}, r"is a temporal"),
@@ -206,7 +206,7 @@ def test_other_names_of_the_same_model_do_not_warn(
 def test_a_spec_that_is_neither_folder_nor_release_is_refused_with_the_choices(
     tiny_model: LanguageModel,
 ) -> None:
-    with pytest.raises(ModelError, match=r"no folder here and not of the form release/id"):
+    with pytest.raises(ModelError, match=r"neither a folder here nor of the form release/id"):
         load("nothing", tiny_model)
     with pytest.raises(ModelError, match=r"no such folder here.*knows no release 'runs'"):
         load("runs/my/sae", tiny_model)

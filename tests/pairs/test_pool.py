@@ -83,7 +83,7 @@ def test_a_prospect_belongs_to_the_group_that_it_would_join() -> None:
         ([{"prompt": "One?", "positive": 3}], "must be text"),
         ([{"prompt": "One?", "positive": "Yes.", "negative": "Yes."}], "are the same"),
         ([{"messages": [{"role": "assistant", "content": "Hm."}]}], "must be the user's"),
-        ([{"id": "x", "prompt": "One?"}, {"id": "x", "prompt": "Two?"}], "'x' comes twice"),
+        ([{"id": "x", "prompt": "One?"}, {"id": "x", "prompt": "Two?"}], "'x' occurs twice"),
     ],
 )
 def test_a_row_that_is_no_prospect_is_named(

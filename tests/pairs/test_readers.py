@@ -231,8 +231,8 @@ def test_of_several_other_answers_the_first_is_taken_and_the_rest_kept(write: Wr
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"question": "Tea?"}, r"tea\.json, row 2: the question holds no choices.*format='caa'"),
-        ({"question": "(A) Yes\n(B) No"}, r"row 2: the question holds no choices"),
+        ({"question": "Tea?"}, r"tea\.json, row 2: the question has no choices.*format='caa'"),
+        ({"question": "(A) Yes\n(B) No"}, r"row 2: the question has no choices"),
         ({"answer_matching_behavior": "(C)"}, r"row 2: the answer '\(C\)' names none.*A, B"),
         ({"answer_matching_behavior": "Yes"}, r"row 2: the answer 'Yes' names none"),
         ({"answer_not_matching_behavior": []}, r"row 2: 'answer_not_matching_behavior' must be"),
@@ -312,8 +312,8 @@ def test_pairs_and_texts_of_one_behaviour_are_refused(write: Write) -> None:
         (json.dumps(PAIR).encode() + b"\n{oops}", r"line 2 is not JSON.*column 2"),
         (b"[1, 2\n,", r"not JSON.*line 2"),
         (b"[" * 100_000, "cannot be read"),
-        (b"[3]", r"row 1: an object with named keys is wanted"),
-        (b'{"input": 1, "output": 2}', r"keys \(input, output\) tell no format(.|\n)*caa-spelled"),
+        (b"[3]", r"row 1: expected an object with named keys"),
+        (b'{"input": 1, "output": 2}', r"keys \(input, output\) fit no format(.|\n)*caa-spelled"),
     ],
 )
 def test_a_file_that_cannot_be_read_says_where_and_why(
@@ -335,7 +335,7 @@ def test_a_file_that_cannot_be_read_says_where_and_why(
         ({"id": 1.5}, r"line 2: 'id' must be text or a whole number"),
         ({"group": True}, r"line 2: 'group' must be"),
         ({"meta": "x"}, r"line 2: 'meta' must be an object"),
-        ({"messages": []}, r"line 2: both 'prompt' and 'messages'"),
+        ({"messages": []}, r"line 2: the row has both 'prompt' and 'messages'"),
     ],
 )
 def test_a_bad_pair_names_its_file_and_line(

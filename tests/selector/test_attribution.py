@@ -245,7 +245,7 @@ def test_truncation_saves_shapley_evaluations(parts: Parts) -> None:
 
 def test_what_cannot_be_attributed_is_refused_with_the_way_out(dense_parts: Parts) -> None:
     game = Game(dense_parts, linear(), budget=3)
-    with pytest.raises(SelectionError, match="there are first_order"):
+    with pytest.raises(SelectionError, match="choose from first_order"):
         attribute("tarot", game)
     with pytest.raises(SelectionError, match="attributes to cells"):
         attribute("shapley", game, "cells")

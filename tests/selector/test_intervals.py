@@ -117,7 +117,7 @@ def test_a_ratio_to_what_may_be_nothing_is_null_with_the_reason() -> None:
     whole = np.random.default_rng(0).normal(0.0, 1.0, size=30)
     found = ratio_estimate(np.ones(30), whole, singles(30), what="the whole")
     assert (found.value, found.low, found.high) == (None, None, None)
-    assert found.reason == "the interval of the whole includes no effect"
+    assert found.reason == "the interval of the whole includes zero"
     nothing = ratio_estimate(np.array([]), np.array([]), [], what="the whole")
     assert nothing.value is None
 

@@ -73,7 +73,7 @@ def test_a_damaged_line_is_named_with_its_number(tmp_path: Path, damage: bytes) 
     journal.once(("second",), lambda: 2)
     lines = (tmp_path / "j").read_bytes().split(b"\n")
     (tmp_path / "j").write_bytes(b"\n".join([lines[0], damage, *lines[2:]]))
-    with pytest.raises(SelectionError, match="line 2 is damaged; remove it"):
+    with pytest.raises(SelectionError, match="line 2 is damaged; remove that line"):
         Journal(tmp_path / "j", SETTINGS)
 
 

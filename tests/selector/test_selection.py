@@ -431,7 +431,7 @@ def test_random_controls_have_as_many_draws_as_were_asked_for(exported: Path) ->
 def test_a_file_that_was_changed_or_lost_is_found(copy: Path, name: str) -> None:
     whole = (copy / name).read_bytes()
     (copy / name).write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
-    assert problems(copy) == [f"{name} was changed: its checksum does not hold"]
+    assert problems(copy) == [f"{name} was changed: its checksum does not match"]
     (copy / name).unlink()
     assert problems(copy) == [f"{name} is missing"]
 
@@ -456,7 +456,7 @@ def test_a_receipt_that_does_not_add_up_is_found_whatever_its_checksum(copy: Pat
         "receipt.parquet": sha256(copy / "receipt.parquet"),
     }
     rewrite_card(copy, checksums=checksums)
-    assert any("misses the vector" in problem for problem in problems(copy))
+    assert any("does not sum to the vector" in problem for problem in problems(copy))
 
 
 @pytest.mark.parametrize("content", ["[]", "nonsense", ""])
@@ -473,7 +473,7 @@ def test_a_card_without_checksums_is_found(copy: Path, checksums: Any) -> None:
 
 
 def test_a_folder_without_a_card_is_no_vector(tmp_path: Path) -> None:
-    with pytest.raises(VectorError, match="no exported vector"):
+    with pytest.raises(VectorError, match="not an exported vector"):
         problems(tmp_path)
 
 
@@ -483,7 +483,7 @@ class Stop(Exception):
 
 @pytest.mark.parametrize(
     "stage",
-    ["what the panel", "pruning features", "learning gates", "what the model", "control"],
+    ["writing the panel", "pruning features", "learning gates", "writing replies", "control"],
 )
 def test_an_interrupted_run_resumes_and_ends_with_the_same_card(
     stage: str,
@@ -497,7 +497,7 @@ def test_an_interrupted_run_resumes_and_ends_with_the_same_card(
 
     def say(what: str, done: int, total: int) -> None:
         heard.append(what)
-        times = 1 if stage in ("pruning features", "learning gates", "what the model") else 2
+        times = 1 if stage in ("pruning features", "learning gates", "writing replies") else 2
         if sum(h.startswith(stage) for h in heard) == times:
             raise Stop
 
@@ -587,7 +587,7 @@ def test_a_run_whose_judge_cannot_judge_says_so_before_it_starts(
 
         def say(what: str, *_: int) -> None:
             heard.append(what)
-            if what.startswith(("letting", "pruning")):
+            if what.startswith(("writing", "pruning")):
                 raise Stop
 
         settings = replace(SETTINGS, judge=judge)
@@ -614,7 +614,7 @@ def test_a_run_with_other_settings_does_not_take_over_its_folder(
     store: Store, tiny_model: LanguageModel, tiny_sae: SAE, tmp_path: Path
 ) -> None:
     def say(what: str, *_: int) -> None:
-        if what.startswith("letting"):
+        if what.startswith("writing"):
             raise Stop
 
     with pytest.raises(Stop):
@@ -748,7 +748,7 @@ def test_nothing_is_overwritten(
     exported: Path, store: Store, tiny_model: LanguageModel, tiny_sae: SAE
 ) -> None:
     before = {file.name: sha256(file) for file in exported.iterdir()}
-    with pytest.raises(VectorError, match="exists already"):
+    with pytest.raises(VectorError, match="already exists"):
         run(store, "refusal", exported, model=tiny_model, sae=tiny_sae, progress=False)
     assert {file.name: sha256(file) for file in exported.iterdir()} == before
 

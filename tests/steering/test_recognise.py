@@ -88,7 +88,7 @@ def test_a_plain_array_is_read_where_it_is_said_to_act(
 def test_a_plain_tensor_may_say_itself_where_it_acts(tmp_path: Path) -> None:
     save_file({"w": DIRECTION}, tmp_path / "v", metadata={"hook_point": str(POINT)})
     assert read_any(tmp_path / "v").hook_point == POINT
-    with pytest.raises(VectorError, match=r"acts at blocks\.7.*you ask for blocks\.8"):
+    with pytest.raises(VectorError, match=r"acts at blocks\.7.*you asked for blocks\.8"):
         read_any(tmp_path / "v", hook_point=HookPoint(8, "hook_resid_post"))
 
 

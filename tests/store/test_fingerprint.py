@@ -51,9 +51,9 @@ def test_a_difference_is_told_field_by_field() -> None:
     with pytest.raises(StoreError) as error:
         check_same("here", old, new)
     message = str(error.value)
-    assert "model: the store has a, you ask for b" in message
-    assert "gone: the store has 1, you ask for (nothing)" in message
-    assert "added: the store has (nothing), you ask for 2" in message
+    assert "model: the store has a, you asked for b" in message
+    assert "gone: the store has 1, you asked for (nothing)" in message
+    assert "added: the store has (nothing), you asked for 2" in message
     assert "same" not in message.replace("same call", "")
     assert "new folder" in message
 
@@ -124,7 +124,7 @@ def test_values_follow_the_models_dtype_unless_named(
     ):
         fields = fingerprint(model, tiny_sae, **base, values=values)  # type: ignore[arg-type]
         assert fields["value_dtype"] == expected
-    with pytest.raises(StoreError, match="'float16' does not exist: auto, float32, bfloat16"):
+    with pytest.raises(StoreError, match="'float16'; choose from auto, float32, bfloat16"):
         fingerprint(tiny_model, tiny_sae, **base, values="float16")  # type: ignore[arg-type]
 
 

@@ -105,18 +105,19 @@ def _print(found: "Attributed", unit: str) -> None:
         half = scores.half
         typer.echo(
             f"The vector of the {half.name} {half.parts.n_samples} samples has an effect of "
-            f"{estimate(scores.effect)} nats per token on {len(half.scored)} of the other half."
+            f"{estimate(scores.effect)} nats per token on {len(half.scored)} samples of the other "
+            "half."
         )
     counts = dict(found.table.group_by("verdict").len().iter_rows())
     by_chance = found.table.height / 40
     typer.echo(
         f"Of {found.table.height} {unit}, {counts.get('helps', 0)} help, {counts.get('hurts', 0)} "
-        f"hurt and {counts.get('unclear', 0)} cannot be told from nothing; by chance about "
+        f"hurt and {counts.get('unclear', 0)} have no clear effect; by chance about "
         f"{by_chance:.0f} would seem to help, and as many to hurt."
     )
     shown = {
         "help most": ("helps", False),
-        "do nothing": ("unclear", None),
+        "no clear effect": ("unclear", None),
         "hurt": ("hurts", True),
     }
     for title, (verdict, ascending) in shown.items():
@@ -128,15 +129,15 @@ def _print(found: "Attributed", unit: str) -> None:
     if found.suspects is not None:
         one = found.suspects
         typer.echo(
-            f"Without the {len(one.dropped)} pairs that hurt, the effect on pairs that had no part "
-            f"in this is {estimate(one.without)}; with them it is {estimate(one.full)}. Beyond "
-            f"dropping as many random ones: {estimate(one.beyond_random)}."
+            f"Without the {len(one.dropped)} pairs that hurt, the effect on pairs not used to find "
+            f"them is {estimate(one.without)}; with them it is {estimate(one.full)}. The gain over "
+            f"dropping as many random pairs is {estimate(one.beyond_random)}."
         )
     if found.wrong_way is not None:
         way = found.wrong_way
         typer.echo(
-            f"The vectors move {estimate(way.judged)} of such pairs the wrong way; after the "
-            f"remedies ({', '.join(way.remedies)}), {estimate(way.mended)}: "
+            f"The vectors move a share of {estimate(way.judged)} of such pairs the wrong way, and "
+            f"after the remedies ({', '.join(way.remedies)}) {estimate(way.mended)}, "
             f"a change of {estimate(way.change)}."
         )
         if way.culprits:

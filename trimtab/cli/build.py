@@ -84,10 +84,10 @@ def build(
     if len(points) > 1 and saes != ["none"]:
         raise typer.BadParameter("more than one needs --sae none", param_hint="--hook-point")
     if points and len(saes) > 1:
-        raise typer.BadParameter("is every SAE's own; leave it out", param_hint="--hook-point")
+        raise typer.BadParameter("comes from each SAE; leave it out", param_hint="--hook-point")
     if device == "balanced" and engine in ("processes", "ray"):
         raise typer.BadParameter(
-            f"balanced does not go with --engine {engine}", param_hint="--device"
+            f"balanced does not work with --engine {engine}", param_hint="--device"
         )
     samples = read_pairs(pairs, format=format_, behavior=behavior, columns=_columns(column or []))
     from trimtab.model.language_model import load_model
@@ -125,7 +125,7 @@ def build(
         counts = ", ".join(f"{n} {status}" for status, n in one.status_counts().items())
         typer.echo(f"{path}: {counts}; behaviours: {', '.join(one.behaviors())}")
     if share is not None and not built:
-        typer.echo(f"rank {share[0]} of {share[1]} is through; others are not yet")
+        typer.echo(f"rank {share[0]} of {share[1]} has finished; other ranks have not")
 
 
 def _columns(mappings: list[str]) -> dict[str, str] | None:

@@ -30,7 +30,7 @@ def demo(
 
     if behavior not in packaged_behaviors():
         known = ", ".join(packaged_behaviors())
-        raise PairsError(f"no packaged behaviour {behavior!r}; packaged are {known}")
+        raise PairsError(f"no packaged behaviour {behavior!r}; choose from {known}")
     from trimtab.selector.run import build_and_run
     from trimtab.selector.select import Settings
 

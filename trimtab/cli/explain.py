@@ -90,7 +90,9 @@ def explain(
     if store is not None and pairs:
         raise typer.BadParameter("give either --store or --pairs", param_hint="--pairs")
     if store is not None and model is not None:
-        raise typer.BadParameter("the store names its model", param_hint="--model")
+        raise typer.BadParameter(
+            "not with --store, which names its own model", param_hint="--model"
+        )
     if questions is not None and store is None and not pairs:
         raise typer.BadParameter("needs --store or --pairs", param_hint="--questions")
     if behavior is not None and store is None and not pairs:
@@ -99,7 +101,8 @@ def explain(
         raise typer.BadParameter("needs --pairs", param_hint="--raw")
     if raw and (folder_of(file) / CARD).is_file():
         raise typer.BadParameter(
-            "the vector's card says how prompts are rendered", param_hint="--raw"
+            "not for an exported vector, whose card says how prompts are rendered",
+            param_hint="--raw",
         )
     from trimtab.model.hook_points import parse_hook_point
     from trimtab.pairs import read_pairs, read_questions

@@ -48,14 +48,14 @@ def describe(
     from trimtab.model.features.descriptions import FILE, write_descriptions
 
     if out is None and not Path(sae).is_dir():
-        raise typer.BadParameter("is needed where the SAE is no folder", param_hint="--out")
+        raise typer.BadParameter("is needed unless the SAE is a folder", param_hint="--out")
     out = out or Path(sae) / FILE
     if out.exists():
-        raise ModelError(f"{out} exists already; name another file, or remove it first")
+        raise ModelError(f"{out} already exists; name another file, or remove it first")
     if not out.parent.is_dir():
-        raise ModelError(f"{out.parent} is no folder; make it first, or name another --out")
+        raise ModelError(f"{out.parent} is not a folder; create it first, or name another --out")
     if missing := [file for file in text if not file.is_file()]:
-        raise ModelError(f"{missing[0]} is no file")
+        raise ModelError(f"{missing[0]} is not a file")
     from trimtab.model.documents import windows
     from trimtab.model.features.describe import describe as describe_features
     from trimtab.model.language_model import load_model
@@ -64,7 +64,7 @@ def describe(
     loaded = load_model(model, dtype=dtype, device=device)
     encoder = load_sae(sae, loaded)
     if encoder is None:
-        raise typer.BadParameter("none has no features to describe", param_hint="SAE")
+        raise typer.BadParameter("with none there are no features to describe", param_hint="SAE")
     read = windows(text, loaded, length=CONTEXT_TOKENS, part="train", held_out=0.0)
     table = describe_features(loaded, encoder, read, tokens=tokens, quote=quote or None)
     write_descriptions(table, out)

@@ -29,7 +29,7 @@ def in_a_line() -> Iterator[None]:
     except OSError as error:
         _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error), 1)
     except KeyboardInterrupt as stop:
-        _fail(str(stop) or "interrupted; the same command goes on where it stopped", 130)
+        _fail(str(stop) or "interrupted; run the same command again to resume", 130)
 
 
 def example(*lines: str) -> str:

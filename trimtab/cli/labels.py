@@ -124,7 +124,7 @@ def search(
         embed = Connection(endpoint).embed
     found = search_labels(described_in(of), phrase, most, embed=embed)
     if not (found.height or json_):
-        typer.echo("no feature has anything in common with this phrase")
+        typer.echo("no feature matches this phrase")
         return
     print_rows(found, json_, as_csv=False)
 
@@ -170,5 +170,5 @@ def _both(one: str, first: str | None, other: str, second: str | None) -> bool:
     """Whether two options that go together are given; one alone is refused."""
     if (first is None) != (second is None):
         missing = other if second is None else one
-        raise typer.BadParameter(f"{one} and {other} go together", param_hint=missing)
+        raise typer.BadParameter(f"{one} and {other} must be given together", param_hint=missing)
     return first is not None

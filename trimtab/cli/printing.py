@@ -73,7 +73,7 @@ def print_rows(rows: pl.DataFrame, as_json: bool, as_csv: bool) -> None:
         try:
             text = rows.write_csv()
         except pl.exceptions.PolarsError as error:
-            raise QueryError(f"CSV cannot hold these rows ({error}); --json can") from None
+            raise QueryError(f"these rows do not fit into CSV ({error}); use --json") from None
         typer.echo(text, nl=False)
     else:
         from trimtab.model.features.descriptions import visible
@@ -100,9 +100,11 @@ def check_writable(out: Path) -> None:
         known = ", ".join(WRITERS)
         raise typer.BadParameter(f"{out.name} must end with one of {known}", param_hint="--out")
     if out.exists():
-        raise typer.BadParameter(f"{out} exists already; name another file", param_hint="--out")
+        raise typer.BadParameter(f"{out} already exists; name another file", param_hint="--out")
     if not out.parent.is_dir():
-        raise typer.BadParameter(f"{out.parent} is no folder; make it first", param_hint="--out")
+        raise typer.BadParameter(
+            f"{out.parent} is not a folder; create it first", param_hint="--out"
+        )
 
 
 def write_rows(tables: Mapping[Path, pl.DataFrame]) -> None:
@@ -127,7 +129,7 @@ def _write(rows: pl.DataFrame, out: Path, part: Path) -> None:
     try:
         WRITERS[out.suffix](rows, part)
     except pl.exceptions.PolarsError as error:
-        raise QueryError(f"{out} cannot hold these rows ({error}); .parquet holds all") from None
+        raise QueryError(f"these rows do not fit into {out} ({error}); use .parquet") from None
 
 
 def print_json(value: Any) -> None:

@@ -119,8 +119,8 @@ def sql(
     print_rows(rows, json_, csv)
     if as_table and rows.height < found.height:
         typer.echo(
-            f"there are more than these {rows.height:,} rows:"
-            " --max-rows shows more, --out writes all to a file"
+            f"only the first {rows.height:,} rows are shown:"
+            " --max-rows shows more, --out writes all of them to a file"
         )
 
 
@@ -176,11 +176,11 @@ def verify(
     else:
         from trimtab.model.features.descriptions import visible
 
-        typer.echo("\n".join(map(visible, found)) if found else f"{path}: everything holds")
+        typer.echo("\n".join(map(visible, found)) if found else f"{path}: all checks passed")
         if again:
             typer.echo(
-                f"{again['n_samples']} samples run again; largest relative difference"
-                f" {again['residual']:.2g} of residuals, {again['activations']:.2g} of activations"
+                f"{again['n_samples']} samples run again; largest relative difference:"
+                f" {again['residual']:.2g} in residuals, {again['activations']:.2g} in activations"
             )
     if found:
         raise typer.Exit(1)

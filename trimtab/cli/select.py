@@ -104,7 +104,7 @@ def select(
     if (judge_model is None) != (judge_url is None) or (judge_criterion and judge_model is None):
         lacking = "--judge-url" if judge_url is None and judge_model else "--judge-model"
         raise typer.BadParameter(
-            "--judge-model and --judge-url go together, and --judge-criterion with both",
+            "--judge-model and --judge-url must be given together; --judge-criterion needs both",
             param_hint=lacking,
         )
     if target not in (None, *NAMES):

@@ -83,15 +83,15 @@ def _print(found: "Suggestion", behavior: str) -> None:
         )
     Console().print(table)
     typer.echo(
-        f"Usefulness is the predicted share of the stored {behavior} pairs that a new one is more "
-        "useful than."
+        f"Usefulness is the predicted share of the stored {behavior} pairs that are less useful "
+        "than the new one."
     )
     for kind, judged in found.judged.items():
         typer.echo(said(kind, judged))
     top = found.top
     typer.echo(
         f"The vector of the {top.k} stored pairs with the highest predictions has a held-out "
-        f"effect of {estimate(top.best)} at equal damage; of as many random ones, "
+        f"effect of {estimate(top.best)} at equal damage, that of as many random pairs "
         f"{estimate(top.random)}; the difference is {estimate(top.beyond)}."
     )
 
@@ -104,11 +104,11 @@ def said(kind: str, judged: "Judged") -> str:
     if judged.cosine is not None:
         both += f", cosine alone {estimate(judged.cosine)}"
     sentence = (
-        f"Judged by {judged.n} stored pairs, each predicted by models that saw none of its group, "
+        f"On {judged.n} stored pairs, each predicted by models that saw none of its group, "
         f"the rank correlation with measured usefulness is: {both} ({kind}s; "
         f"{WAYS[judged.way]} is used)."
     )
     trusted = judged.trusted
     if trusted.low is None or trusted.low <= 0:
-        sentence += f" So the order of these {kind}s cannot be told from chance: take any of them."
+        sentence += f" So the order of these {kind}s may be chance: take any of them."
     return sentence

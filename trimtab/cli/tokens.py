@@ -115,8 +115,8 @@ def _load(
     found = encoder.fingerprint()
     if fields and any(found[name] != fields.get(name) for name in SAME_SAE):
         raise ModelError(
-            f"{encoder.spec} is not the SAE of the store, whose labels are of its own features;"
-            " leave --sae or --of out"
+            f"{encoder.spec} is not the store's SAE, and the store's labels are for its own SAE's"
+            " features; leave out --sae or --of"
         )
     return loaded, encoder
 

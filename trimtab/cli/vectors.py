@@ -74,13 +74,13 @@ def export(
     if format_ not in WRITERS:
         raise typer.BadParameter(f"must be one of {', '.join(WRITERS)}", param_hint="--format")
     if out.exists():
-        raise VectorError(f"{out} exists already; name another file, or remove it first")
+        raise VectorError(f"{out} already exists; name another file, or remove it first")
     read_card(vector)
     stored = safetensors.read(vector / VECTOR_FILE)
     if not out.parent.is_dir():
-        raise VectorError(f"{out.parent} is no folder; make it first, or name another --out")
+        raise VectorError(f"{out.parent} is not a folder; create it first, or name another --out")
     WRITERS[format_](stored, out)
-    typer.echo(f"{out}: {stored.hook_point}, strength 1 is multiplier {stored.multiplier:.4g}")
+    typer.echo(f"{out}: {stored.hook_point}, strength 1 means multiplier {stored.multiplier:.4g}")
 
 
 @app.command(epilog=example("trimtab report runs/demo/vector"))

@@ -23,7 +23,7 @@ EMBEDDED_AT_ONCE = 256  # texts of a request
 RETRIES = 4  # of a request that timed out, was throttled or found a server at fault
 SECONDS = 120.0  # for one answer
 OPTIONS = {"temperature": 0, "max_tokens": 1024}  # room for a model that thinks before it answers
-GOES_ON = "What it answered is kept; the same command goes on from there"
+GOES_ON = "Its answers so far are kept; run the same command again to continue"
 FILTERED = "(the endpoint's filter gave no answer)"
 MOST_SAID = 300  # letters of an endpoint's own words in an error
 _FEW = r"[^.\n]{{0,40}}?"
@@ -66,11 +66,11 @@ class Endpoint:
             secret = "@" in self.url or "?" in self.url  # a key may be in it
             shown = "(which is not repeated here)" if secret else repr(self.url)
             raise EndpointError(
-                f"--{self.role}-url {shown} is no URL such as http://localhost:8000/v1"
+                f"--{self.role}-url {shown} is not a URL such as http://localhost:8000/v1"
             )
         if parts.username is not None or parts.query:  # URLs are stored and shown, keys are not
             raise EndpointError(
-                f"--{self.role}-url may hold neither user, password nor query: put the key into "
+                f"--{self.role}-url must not contain a user, password or query: put the key in "
                 f"{KEY}"
             )
 
@@ -97,7 +97,7 @@ class Connection:
             import openai
         except ImportError:
             raise EndpointError(
-                "an endpoint is asked through the openai library: pip install 'trimtab[endpoint]'"
+                "an endpoint needs the openai library: pip install 'trimtab[endpoint]'"
             ) from None
         self.endpoint = endpoint
         self._remember = remember or (lambda _, measure: measure())
@@ -140,8 +140,7 @@ class Connection:
             data = getattr(found, "data", None) or []
             if len(data) != len(some):
                 raise EndpointError(
-                    f"{self.endpoint.url} answers, but not with an embedding of every text: "
-                    f"{self._way}"
+                    f"{self.endpoint.url} answers, but not with one embedding per text: {self._way}"
                 )
             rows += [one.embedding for one in sorted(data, key=lambda one: one.index)]
         found_rows: NDArray[np.float64] = np.array(rows, dtype=np.float64)
@@ -187,7 +186,9 @@ class Connection:
     @property
     def _way(self) -> str:
         option = f"--{self.endpoint.role}-url"
-        return f"check {option}: what stands before /chat/completions or /embeddings, often .../v1"
+        return (
+            f"check {option}: the part before /chat/completions or /embeddings, often ending in /v1"
+        )
 
     def _explained(self, error: Exception) -> EndpointError:
         import openai
@@ -197,11 +198,11 @@ class Connection:
             why = self._said(error.__cause__ or error)
             return EndpointError(f"the endpoint {url} cannot be reached ({why}): {self._way}")
         if isinstance(error, openai.AuthenticationError | openai.PermissionDeniedError):
-            key = f"does not accept the key in {KEY}" if self._key else f"wants a key: set {KEY}"
+            key = f"does not accept the key in {KEY}" if self._key else f"needs a key: set {KEY}"
             return EndpointError(f"the endpoint {url} {key}")
         if isinstance(error, openai.NotFoundError):
             return EndpointError(
-                f"{url} knows no model {model!r} ({self._said(error)}): check --{role}-model; or "
+                f"{url} has no model {model!r} ({self._said(error)}): check --{role}-model; or "
                 f"{self._way}"
             )
         return EndpointError(
@@ -222,8 +223,8 @@ def _key() -> str | None:
     key = os.environ.get(KEY, "").strip()  # a file that it was read from ends in a line break
     if not (key.isascii() and key.isprintable()):
         raise EndpointError(
-            f"{KEY} holds letters that no key has, such as a line break or one that is not ASCII; "
-            "set it again"
+            f"{KEY} contains characters that no key has, such as a line break or a non-ASCII "
+            "letter; set it again"
         )
     return key or None
 

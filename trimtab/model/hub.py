@@ -42,7 +42,7 @@ def _way_out(error: BaseException) -> str | None:
         (errors.RevisionNotFoundError, "the hub has no such revision of it"),
         (
             errors.HFValidationError,
-            "there is no such file or folder, and it is no name that the hub could have",
+            "there is no such file or folder, and it is not a valid name on the hub",
         ),
         (
             errors.LocalEntryNotFoundError,

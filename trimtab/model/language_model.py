@@ -142,7 +142,7 @@ def load_model(
     local = Path(source).exists()
     if Path(source).is_file():
         if not source.endswith(".gguf"):
-            raise ModelError(f"{source} is a file but no .gguf file; give the folder that holds it")
+            raise ModelError(f"{source} is a file, but not a .gguf file; give its folder")
         where = {
             "pretrained_model_name_or_path": str(Path(source).parent),
             "gguf_file": Path(source).name,
@@ -155,7 +155,7 @@ def load_model(
     if any(parameter.is_meta for parameter in module.parameters()):
         raise ModelError(
             f"model {name} does not fit: layers were put on the disk or in CPU memory, where "
-            "trimtab cannot use them; take more or larger GPUs, or dtype bfloat16"
+            "trimtab cannot use them; use more or larger GPUs, or dtype bfloat16"
         )
     if device_map is None:
         module.to(target)

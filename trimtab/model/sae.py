@@ -138,7 +138,7 @@ def load_sae(
     release, _, sae_id = spec.partition("/")
     if not folder.is_dir() and not sae_id:
         raise ModelError(
-            f"SAE {spec!r} is no folder here and not of the form release/id (see the list of "
+            f"SAE {spec!r} is neither a folder here nor of the form release/id (see the list of "
             "sae_lens releases); 'default' is the packaged SAE and 'none' is no SAE"
         )
     where = str(device or model.device)
@@ -175,7 +175,7 @@ def _release_config(release: str, sae_id: str) -> dict[str, Any]:
     if release not in releases:
         raise ModelError(
             f"SAE {release}/{sae_id}: no such folder here, and sae_lens knows no release "
-            f"{release!r}; download the folder of an SAE that is not in its list, and give its path"
+            f"{release!r}; for an SAE that is not in its list, give the path of its folder"
         )
     if sae_id not in releases[release].saes_map:
         some = ", ".join(list(releases[release].saes_map)[:5])

@@ -41,20 +41,20 @@ def check_config(spec: str, cfg: Mapping[str, Any], model: "LanguageModel") -> H
     if about["d_in"] != model.d_model:
         raise ModelError(
             f"SAE {spec!r} is {about['d_in']} wide and model {model.name} {model.d_model}: "
-            "it was made for another model; take one of this model's, or 'none'"
+            "it was made for another model; use one made for this model, or 'none'"
         )
     normalisation = about.get("normalize_activations", "none")
     if normalisation in ("layer_norm", "constant_norm_rescale"):
         raise ModelError(
-            f"SAE {spec!r} rescales every token by itself (normalize_activations "
-            f"{normalisation!r}): its features are not linear in the residual, so shares of pairs "
-            "would not add up to the vector; take an SAE without, or one whose scale is folded in"
+            f"SAE {spec!r} rescales each token separately (normalize_activations "
+            f"{normalisation!r}): its features are not linear in the residual, so pairs' shares "
+            "would not add up to the vector; use an SAE without this, or with the scale folded in"
         )
     trained_on = about.get("model_name")
     if trained_on and not _same_model(trained_on, model.name):
         warnings.warn(
             f"SAE {spec!r} was trained on {trained_on} and is used with {model.name}; features of "
-            "a base model fit its chat model only in part, so look at the reconstruction first",
+            "a base model fit its chat model only in part, so check the reconstruction first",
             SaeModelWarning,
             stacklevel=3,
         )
@@ -78,7 +78,7 @@ def make_linear(spec: str, module: Any) -> None:
     if module.cfg.normalize_activations != "none":
         raise ModelError(
             f"SAE {spec!r} expects activations normalised by "
-            f"{module.cfg.normalize_activations!r} and brings no factor to fold in; "
+            f"{module.cfg.normalize_activations!r} but has no factor to fold in; "
             "fold it with sae_lens (fold_activation_norm_scaling_factor) and save it to a folder"
         )
     if getattr(module.cfg, "rescale_acts_by_decoder_norm", False):

@@ -36,7 +36,9 @@ def packaged_questions(name: str) -> list[str]:
 def _file(name: str, suffix: str) -> Traversable:
     names = packaged_behaviors()
     if name not in names:
-        raise PairsError(f"no packaged behaviour is called {name!r}; there are: {', '.join(names)}")
+        raise PairsError(
+            f"no packaged behaviour is called {name!r}; choose from {', '.join(names)}"
+        )
     return _folder() / f"{name}{suffix}"
 
 

@@ -114,7 +114,7 @@ def _check_messages(messages: tuple[Message, ...]) -> None:
     for number, message in enumerate(messages, start=1):
         if set(message) != {"role", "content"} or message["role"] not in ROLES:
             raise PairsError(
-                f"message {number} must hold a role ({', '.join(ROLES)}) and a content,"
+                f"message {number} must have a role ({', '.join(ROLES)}) and content,"
                 f" not {message!r}"
             )
         if not isinstance(message["content"], str):

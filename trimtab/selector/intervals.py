@@ -172,7 +172,7 @@ def ratio_estimate(
     if base.low is None:
         return Estimate(None, reason=base.reason)
     if not base.clear_of_zero:
-        return Estimate(None, reason=f"the interval of {what} includes no effect")
+        return Estimate(None, reason=f"the interval of {what} includes zero")
     means = resampled_means(np.stack([part, whole], axis=1), groups, seed)
     means = means[means[:, 1] != 0]  # outcomes of 0 and 1 can all be 0 in a resample
     low, high = np.quantile(means[:, 0] / means[:, 1], tails(len(set(groups))))

@@ -42,7 +42,7 @@ class Journal:
                     self._results[entry["key"]] = entry["result"]
                 except (ValueError, TypeError, KeyError):
                     raise SelectionError(
-                        f"{path}, line {number} is damaged; remove it, and it is measured anew"
+                        f"{path}, line {number} is damaged; remove that line to measure it again"
                     ) from None
             os.truncate(path, sum(len(line) + 1 for line in lines))
         else:
@@ -58,7 +58,7 @@ class Journal:
             )
             raise SelectionError(
                 f"{self.path.parent} holds an unfinished run with other settings ({changes}). "
-                "Repeat it with its settings, remove the folder, or name another --out"
+                "Use those settings, remove the folder, or name another --out"
             )
 
     def once(self, key: tuple[Any, ...], measure: Callable[[], Any]) -> Any:

@@ -159,9 +159,9 @@ def _needed(noise: float, share: float, of: float | None = None) -> float:
 def _too_little(points: Sequence[Point], groups: Sequence[str]) -> str | None:
     """Return why nothing can be fitted; None where it can."""
     if len(points) < 3:
-        return "a curve needs vectors of three sizes or more that can be measured"
+        return "a curve needs vectors of at least three sizes that can be measured"
     if len(set(groups)) < MIN_GROUPS:
-        return f"a curve needs pairs of {MIN_GROUPS} groups or more to be measured on"
+        return f"a curve must be measured on pairs of at least {MIN_GROUPS} groups"
     if not (points[-1].effect.low or 0.0) > 0:
         return "the effect of all samples is not clear of zero, so there is nothing to reach"
     return None
@@ -198,5 +198,7 @@ def _fitted(
         Estimate(_needed(noise, SHARE, total), float(low[1]), float(high[1])),
         Estimate(beyond, float(low[2]), float(high[2]))
         if beyond < most
-        else Estimate(None, reason=f"the curve has not flattened: more than {most:,.0f} samples"),
+        else Estimate(
+            None, reason=f"the curve has not flattened and says more than {most:,.0f} samples"
+        ),
     )

@@ -72,7 +72,7 @@ def build_and_run(
 ) -> dict[str, Any]:
     """Go the whole way with the default model and SAE: `out/store`, then `out/vector`."""
     if (out / "vector").exists():
-        raise VectorError(f"{out / 'vector'} exists already; name another --out, or remove it")
+        raise VectorError(f"{out / 'vector'} already exists; name another --out, or remove it")
     out.mkdir(parents=True, exist_ok=True)
     model = load_model(dtype="float32")
     sae = load_sae(None, model)

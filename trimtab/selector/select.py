@@ -163,7 +163,7 @@ def select(
     )
     pooling = settings.poolings[0]
     parts = material.pools[pooling]
-    say("preparing the bench", 0, 1)
+    say("preparing the measurements", 0, 1)
     bench = _bench(store, model, behavior, material, work, questions, settings)
     for asked in (material.prompts, material.questions):  # told now rather than hours later
         render_with_room(
@@ -198,7 +198,7 @@ def select(
     def effects(kept: tuple[int, ...]) -> NDArray[np.float64]:
         return target.effects(compose(parts, Choice(kept)))
 
-    say("how many samples are needed", 0, 0)
+    say("measuring how many samples are needed", 0, 0)
     learning = learning_curve(parts.n_samples, effects, target.groups, seed=settings.seed)
     say("judging the finalists' replies", 0, 0)
     verdict = choose(
@@ -241,7 +241,7 @@ def select(
         seed=settings.seed,
         say=say,
     )
-    say("anti-steerable pairs", 0, 0)
+    say("counting anti-steerable pairs", 0, 0)
     anti = {
         "before": anti_steerable(bench, held_out, dense).to_json(),
         "after": anti_steerable(bench, held_out, direction).to_json(),

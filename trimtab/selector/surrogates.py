@@ -5,8 +5,8 @@ SURROGATES = {
     "own_replies": "the margin on the model’s own replies",
     "dataset_first_tokens": "the margin on the first tokens of the samples’ completions",
     "own_replies_first_tokens": "the margin on the first tokens of the model’s own replies",
-    "weighted_replies": "own replies weighted by the classifier",
-    "projection": "the projection on the dense vector",
+    "weighted_replies": "the model’s own replies weighted by the classifier",
+    "projection": "the projection onto the dense vector",
     "learned": "a mixture fitted to behaviour rates",
 }
 """What stands in for the behaviour rate."""

@@ -13,5 +13,5 @@ def check_positions(positions: str) -> Positions:
     """Return `positions` if it is one of `Positions`, else raise VectorError."""
     if positions not in get_args(Positions):
         known = ", ".join(get_args(Positions))
-        raise VectorError(f"unknown positions {positions!r}; known are {known}")
+        raise VectorError(f"unknown positions {positions!r}; choose from {known}")
     return cast(Positions, positions)

@@ -138,8 +138,8 @@ class Replay:
         self.fast = self.fast and self._agrees()
         if not self.fast:
             warnings.warn(
-                f"{type(model.module).__name__} with {attention} attention does not take the fast "
-                "path of scoring; whole forward passes are run instead, which is much slower",
+                f"{type(model.module).__name__} with {attention} attention cannot be scored the "
+                "fast way; whole forward passes are run instead, which is much slower",
                 PlainPathWarning,
                 stacklevel=3,
             )

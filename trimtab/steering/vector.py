@@ -34,7 +34,9 @@ class SteeringVector:
     def __post_init__(self) -> None:
         direction = self.direction.detach().to(torch.float32)
         if direction.ndim != 1:
-            raise VectorError(f"a direction has one dimension, this one {tuple(direction.shape)}")
+            raise VectorError(
+                f"a direction must have one dimension, not shape {tuple(direction.shape)}"
+            )
         if not bool(torch.isfinite(direction).all()):
             raise VectorError("the direction holds a NaN or an infinity")
         check_positions(self.positions)

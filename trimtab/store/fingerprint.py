@@ -42,7 +42,7 @@ def fingerprint(
     Raises `StoreError` where `values` is none of `Values`.
     """
     if values not in get_args(Values):
-        raise StoreError(f"values {values!r} does not exist: {', '.join(get_args(Values))}")
+        raise StoreError(f"unknown values {values!r}; choose from {', '.join(get_args(Values))}")
     if values == "auto":
         values = "bfloat16" if str(model.dtype) == "torch.bfloat16" else "float32"
     fields = {
@@ -86,7 +86,7 @@ def check_same(path: object, old: Mapping[str, str], new: Mapping[str, str]) -> 
     """Raise `StoreError` that names every field in which two fingerprints differ."""
     names = [*old, *(name for name in new if name not in old)]
     differences = [
-        f"  {name}: the store has {old.get(name, '(nothing)')}, you ask for "
+        f"  {name}: the store has {old.get(name, '(nothing)')}, you asked for "
         f"{new.get(name, '(nothing)')}"
         for name in names
         if old.get(name) != new.get(name)

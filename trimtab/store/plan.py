@@ -47,12 +47,12 @@ def read_plan(folder: Path) -> list[Planned]:
         if path.name[:6] != f"{number:05d}-":
             raise StoreError(
                 f"{folder} has {path.name} where file {number:05d} should be: a file was lost or"
-                " added. Put back a copy of the whole folder, or build into a new one"
+                " added. Restore a copy of the whole folder, or build into a new one"
             )
         if path.stem.partition("-")[2] != _checksum(data):
             raise StoreError(
-                f"{path} is damaged: its content no longer fits its name."
-                " Put back a copy of it, or build into a new folder"
+                f"{path} is damaged: its content no longer matches its name."
+                " Restore a copy of it, or build into a new folder"
             )
         for line in data.splitlines():
             entry = _parse(json.loads(line), path)
@@ -62,8 +62,8 @@ def read_plan(folder: Path) -> list[Planned]:
             ):
                 raise StoreError(
                     f"{path} does not follow from the files before it: sample {entry.index} is"
-                    f" {'another there' if entry.index in planned else 'not the next one'}."
-                    " Put back a copy of the whole folder, or build into a new one"
+                    f" {'different there' if entry.index in planned else 'not the next one'}."
+                    " Restore a copy of the whole folder, or build into a new one"
                 )
             planned[entry.index] = entry  # a later file may amend group and meta
     return list(planned.values())
@@ -74,8 +74,8 @@ def check_planned(folder: Path, planned: Iterable[Planned], tasks: Iterable[str]
     lost = sorted(set(tasks) - {entry.task for entry in planned})
     if lost:
         raise StoreError(
-            f"{folder} does not plan the task {lost[0]}, which has run: its last file was lost."
-            " Put back a copy of it, build the same samples again, or build into a new folder"
+            f"{folder} lacks the task {lost[0]}, which has run: its last file was lost."
+            " Restore a copy of it, build the same samples again, or build into a new folder"
         )
 
 

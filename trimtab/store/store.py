@@ -195,7 +195,7 @@ def read_header(path: Path) -> dict[str, str] | None:
     except (ValueError, KeyError, TypeError, AttributeError):
         sound = False
     if not sound:
-        raise StoreError(f"{header} is damaged; put back a copy, or build anew")
+        raise StoreError(f"{header} is damaged; restore a copy of it, or build the store again")
     return fields
 
 
@@ -238,11 +238,11 @@ def open_store(path: str | Path) -> Store:
 def _fields(path: Path) -> dict[str, str]:
     fields = read_header(path)
     if fields is None:
-        raise StoreError(f"{path} is no store: it has no {HEADER}. Build one there first")
+        raise StoreError(f"{path} is not a store: it has no {HEADER}. Build one there first")
     if fields.get("store_format") != FORMAT:
         raise StoreError(
-            f"{path} is a store of format {fields.get('store_format')}, and this version of trimtab"
-            f" reads format {FORMAT}; build it anew, into another folder"
+            f"{path} is a store of format {fields.get('store_format')}, but this version of trimtab"
+            f" reads format {FORMAT}; build it again, into another folder"
         )
     return fields
 
@@ -285,7 +285,7 @@ def refresh_catalog(path: Path, fields: dict[str, str]) -> None:
         for task, marker in markers.items():
             for problem in shard_problems(path / "shards", task, marker, digest(fields)):
                 raise StoreError(
-                    f"{problem}; put back a copy of it, or run the same build again, which"
+                    f"{problem}; restore a copy of it, or run the same build again, which"
                     " recomputes it"
                 )
         build_catalog(path, fields, digest(fields), plan, markers, content)

@@ -43,9 +43,9 @@ def test_columns_that_are_not_known_are_left_alone(tmp_path: Path, descriptions:
     [
         (lambda t: t.drop("promotes"), "lacks the column 'promotes'"),
         (lambda t: t.head(4), "describes 4 features and the SAE has 5"),
-        (lambda t: t.with_columns(feature=pl.lit(2)), "not one row for every feature"),
+        (lambda t: t.with_columns(feature=pl.lit(2)), "not have one row for every feature"),
         (lambda t: t.with_columns(label=pl.lit(None)), "a feature has no label"),
-        (lambda t: t.with_columns(contexts=pl.lit("text")), "a column of another type"),
+        (lambda t: t.with_columns(contexts=pl.lit("text")), "a column of the wrong type"),
     ],
 )
 def test_a_table_that_does_not_fit_is_refused(

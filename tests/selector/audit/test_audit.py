@@ -165,7 +165,7 @@ def test_shuffling_completions_leaves_the_mean_difference_as_it_was(parts: Parts
     positive = parts.residual + negative
     own = torch.cdist(positive[victims] - spoilt.residual[victims], negative[victims])
     assert sorted(own.argmin(1).tolist()) == list(range(len(victims)))
-    with pytest.raises(SelectionError, match="alone"):
+    with pytest.raises(SelectionError, match="at least two pairs"):
         poison.shuffle(parts, negative, victims[:1])
 
 

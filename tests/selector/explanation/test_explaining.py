@@ -186,7 +186,7 @@ def test_a_folder_stands_alone_and_is_no_exported_vector(folder: Path, found: Ex
     assert taken["feature"].to_list() == list(found.decomposition.pursued)
     assert taken["share"].sum() == pytest.approx(1.0, abs=1e-4)  # of 16 dimensions, nothing is left
     for complaint in (read_card, problems):
-        with pytest.raises(VectorError, match="explains a vector and holds none"):
+        with pytest.raises(VectorError, match="holds the explanation of a vector, not the vector"):
             complaint(folder)
     json.dumps(card, allow_nan=False)
 
@@ -224,7 +224,7 @@ def test_sentences_say_no_more_than_intervals(found: Explanation, tmp_path: Path
     card = card_of(found, tmp_path, tables_of(found))
     told = " ".join(said(card))
     assert "cosine" in told and "random direction" in told
-    assert "only its maker knows" in told
+    assert "Only the vector’s maker knows" in told
     unclear = {"value": 0.1, "low": -0.1, "high": 0.3}
     card["effects"]["vector"]["effect"] = unclear
     for row in card["effects"].values():
@@ -232,7 +232,7 @@ def test_sentences_say_no_more_than_intervals(found: Explanation, tmp_path: Path
     card["judge"] = {"reliable": False, "accuracy": 0.6}
     told = " ".join(said(card))
     assert "not clear of zero" in told
-    assert "not clearly more than random ones" in told
+    assert "not clearly more than random directions" in told
     assert "Behaviour rates mean nothing here" in told
     assert "raises" not in told
 
@@ -468,7 +468,7 @@ def test_an_exported_vector_is_not_measured_on_what_chose_it(
     assert without > 0
     told = " ".join(said(card))
     assert f"pairs {without}, questions {without}" in told
-    assert "only its maker knows" not in told
+    assert "Only the vector’s maker knows" not in told
 
 
 def material_of(store: Store, questions: list[str] | None = None, seed: int = 0) -> Material:
@@ -540,7 +540,7 @@ def test_where_too_little_is_left_that_did_not_choose_the_vector_that_is_said(
     tmp_path: Path, grown: Store
 ) -> None:
     seen = seen_by(tmp_path, grown.samples())
-    with pytest.raises(SelectionError, match=r"took part in choosing .*no --seed"):
+    with pytest.raises(SelectionError, match=r"took part in choosing .*without --seed"):
         seen.left_out_of(material_of(grown, seed=1))
     (tmp_path / "samples.parquet").write_bytes(b"nothing")
     with pytest.raises(VectorError, match="not known which pairs chose the vector"):
@@ -570,14 +570,16 @@ def test_without_pairs_there_are_decomposition_and_damage(tmp_path: Path) -> Non
     assert set(tables) == {"decomposition", "features"}
     assert card["damage"]["kl_mean"] == pytest.approx(BUDGET, rel=0.03)
     write_explanation(card, tables, tmp_path / "explained")
-    assert "Beside its controls" not in render_explanation(tmp_path / "explained").read_text()
+    assert (
+        "Compared with its controls" not in render_explanation(tmp_path / "explained").read_text()
+    )
 
 
 def test_what_does_not_fit_together_is_said(
     store: Store, tiny_model: LanguageModel, tiny_sae: SAE, tmp_path: Path
 ) -> None:
     elsewhere = stored(point=HookPoint(2, "hook_resid_post"))
-    with pytest.raises(VectorError, match="name an SAE of it with --sae"):
+    with pytest.raises(VectorError, match="hook point with --sae"):
         explain(elsewhere, tiny_model, tiny_sae, tmp_path)
     with pytest.raises(VectorError, match="with --pairs"):
         explain(elsewhere, tiny_model, None, tmp_path, against=Against(store, "refusal"))
@@ -586,7 +588,7 @@ def test_what_does_not_fit_together_is_said(
     with pytest.raises(SelectionError, match="name one with --behavior"):
         Pairs(samples=PAIRS, behavior="tone").chosen()
     (tmp_path / "taken").mkdir()
-    with pytest.raises(VectorError, match="exists already"):
+    with pytest.raises(VectorError, match="already exists"):
         run(tmp_path / "v.npy", out=tmp_path / "taken", progress=False)
 
 

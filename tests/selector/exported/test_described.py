@@ -29,7 +29,7 @@ def test_what_an_exported_vector_has_no_label_of_is_not_described(
     table.write_parquet(tmp_path / "features.parquet")
     (tmp_path / VECTOR_FILE).touch()
     assert describe_features([2], tmp_path) == [table.row(2, named=True)]
-    with pytest.raises(ModelError, match="describes no feature 1; it has descriptions of 2"):
+    with pytest.raises(ModelError, match="has no description of feature 1; it describes 2"):
         describe_features([1], tmp_path)
 
 
@@ -43,7 +43,7 @@ def test_where_nothing_is_described_it_is_said(
         describe_features([0], None)
     write_descriptions(descriptions(2), tmp_path / FILE)
     assert describe_features([1], None)[0]["feature"] == 1
-    with pytest.raises(ModelError, match="the packaged SAE describes no feature 2"):
+    with pytest.raises(ModelError, match="the packaged SAE has no description of feature 2"):
         describe_features([2], None)
 
 

@@ -223,7 +223,7 @@ def test_the_best_pairs_make_a_vector_that_beats_random_ones(new_parts: NewParts
 
 def test_a_correlation_that_may_be_chance_is_called_so() -> None:
     chance = Judged(40, Estimate(0.1, -0.2, 0.4), Estimate(0.05, -0.2, 0.3), "learned")
-    assert "cannot be told from chance" in said("pair", chance)
+    assert "may be chance" in said("pair", chance)
     clear = Judged(40, Estimate(0.1, -0.2, 0.4), Estimate(0.5, 0.2, 0.7), "cosine")
     assert "chance" not in said("pair", clear)
     assert "0.50 [0.20, 0.70]" in said("pair", clear)

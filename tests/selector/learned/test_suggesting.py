@@ -191,7 +191,7 @@ def test_what_cannot_be_ranked_is_said(
 ) -> None:
     with pytest.raises(SelectionError, match="give both completions, or build with an SAE"):
         suggest(dense_store, "refusal", POOL, model=tiny_model, progress=False)
-    with pytest.raises(SelectionError, match="'texts' is of unpaired texts"):
+    with pytest.raises(SelectionError, match="'texts' has unpaired texts"):
         suggest(store, "texts", POOL, model=tiny_model, sae=tiny_sae, progress=False)
     with pytest.raises(SelectionError, match="it has refusal, texts"):
         suggest(store, "tone", POOL, model=tiny_model, sae=tiny_sae, progress=False)

@@ -66,7 +66,7 @@ def a_card(*, sae: bool, questions: int, reliable: bool) -> dict[str, Any]:
         "features": {"kept": len(FEATURES) if sae else None, "of": 310 if sae else None},
         "held_out": {
             "effect": some(0.4), "behavior_rate": rate, "faithfulness": some(0.9),
-            "faithfulness_behavior_rate": none("the interval of the dense rate includes no effect"),
+            "faithfulness_behavior_rate": none("the interval of the dense rate includes zero"),
             "n_pairs": 10, "n_questions": questions,
         },
         "controls": controls,
@@ -298,7 +298,7 @@ def test_a_second_judges_agreement_rates_and_disagreements_are_shown(tmp_path: P
     assert "The second is a text classifier by reading (accuracy 0.88)." in text
     assert "Of 80 replies" in text
     assert "0.85 [0.75, 0.95] alike" in text
-    assert "kappa, which takes off what chance would do, is 0.64." in text
+    assert "kappa, which corrects for agreement by chance, is 0.64." in text
     assert text.count("0.52 [0.42") == 3
     shown = re.findall(r"(\w+): judge no, second yes Yes\. asked (\d)", text)
     assert shown == [(n, i) for n in ("vector", "unsteered", "samples") for i in "13"]
@@ -326,8 +326,8 @@ def test_an_unreliable_judge_is_told_with_the_way_out(tmp_path: Path) -> None:
     card["judge"]["way_out"] = "ask somebody else"
     (folder / "card.json").write_text(json.dumps(card))
     text = rendered(folder).text
-    assert "means nothing. To get one that can be believed, ask somebody else." in text
-    assert "nor that it beats the controls there; ask somebody else." in text
+    assert "means nothing. For a rate you can believe, ask somebody else." in text
+    assert "or that it beats the controls there; ask somebody else." in text
 
 
 def a_learning_curve(*, fitted: bool = True) -> dict[str, Any]:
@@ -353,7 +353,7 @@ def test_the_learning_curve_is_drawn_where_the_card_has_one(tmp_path: Path, fitt
     page = rendered(folder)
     figures = [sum(tag == "svg" for tag, _ in one.tags) for one in (without, page)]
     assert figures[1] == figures[0] + 1
-    assert ("took about 13 [9, 17] random ones" in page.text.replace("\u00a0", " ")) == fitted
+    assert ("About 13 [9, 17] random samples" in page.text.replace("\u00a0", " ")) == fitted
     assert ("cannot be said" in page.text) == (not fitted)
 
 
@@ -458,9 +458,9 @@ def test_what_the_run_aimed_at_is_said_with_its_rank_correlation_and_its_changes
     assert "the margin on the samples’ completions, whose rank correlation" in said
     assert "over 4 unlike vectors, across prompts, is 0.80" in said
     assert "(the best of " in said
-    assert "reliable to 0.90" in said
+    assert "reliability of the rates themselves is 0.90" in said
     assert "changed after pruning: own replies have come apart." in said
-    assert "as was asked" not in said
+    assert "as requested" not in said
     page = rendered(folder).text
     assert "after pruning" in page
     assert "the margin on the samples’ completions, whose rank correlation" in page
@@ -471,11 +471,11 @@ def test_a_rank_correlation_that_is_low_or_unknown_is_said_to_be_so() -> None:
     assert "; nothing can judge." in aimed(unknown)
     low = a_card(sae=True, questions=8, reliable=True)
     low["target"]["rank_correlation"] = none("") | {"value": 0.2, "low": -0.1, "high": 0.4}
-    assert "too little to rely on" in aimed(low)
+    assert "too low to rely on" in aimed(low)
     low["target"]["name"], low["settings"]["target"] = "behavior_rate", "behavior_rate"
     said = aimed(low)
-    assert "too little" not in said
-    assert "the behaviour rate itself, as was asked, along the gradient of the margin" in said
+    assert "too low" not in said
+    assert "the behaviour rate itself, as requested, along the gradient of the margin" in said
 
 
 def test_points_are_sized_by_the_rows_of_their_receipt(tmp_path: Path) -> None:
@@ -605,7 +605,7 @@ def test_hostile_descriptions_stay_texts(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_no_exported_vector_is_named(tmp_path: Path) -> None:
-    with pytest.raises(VectorError, match=r"is no exported vector"):
+    with pytest.raises(VectorError, match=r"is not an exported vector"):
         render_report(tmp_path)
     folder = export(tmp_path / "v")
     (folder / "replies.parquet").write_bytes(b"PAR1 and nonsense")

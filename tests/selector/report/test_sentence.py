@@ -55,8 +55,8 @@ def card(**changes: Any) -> dict[str, Any]:
 def test_it_says_all_of_it_in_two_sentences() -> None:
     assert found(CARD) == (
         "4 of 120 samples and 12 of 1,310 SAE features make a steering vector that raises the "
-        "held-out margin by 0.21 [0.17, 0.25], clear of zero, which is 0.97 [0.85, 1.10] times "
-        "what the dense vector of all 120 does. Its replies show the behaviour at a rate of "
+        "held-out margin by 0.21 [0.17, 0.25], clear of zero; that is 0.97 [0.85, 1.10] times the "
+        "effect of the dense vector of all 120. Its replies show the behaviour at a rate of "
         "0.80 [0.68, 0.88], clearly above the unsteered model’s 0.10 [0.04, 0.23] and not clearly "
         "different from the dense vector’s 0.84 [0.72, 0.91]; at equal damage it clearly beats as "
         "many random samples (difference 0.30 [0.12, 0.48]) but does not clearly beat as many "
@@ -68,7 +68,7 @@ def test_where_the_dense_vector_adds_nothing_there_was_little_to_keep() -> None:
     added = some(0.12, -0.01, 0.26)
     assert found(card(dense_beyond_unsteered=added)).endswith(
         " The dense vector’s own rate is not clearly above the unsteered model’s (difference 0.12 "
-        f"[{MINUS}0.01, 0.26]), so that there was little to keep."
+        f"[{MINUS}0.01, 0.26]), so there was little to keep."
     )
     assert found(card(dense_beyond_unsteered=some(0.7, 0.5, 0.8))) == found(CARD)
 
@@ -76,9 +76,9 @@ def test_where_the_dense_vector_adds_nothing_there_was_little_to_keep() -> None:
 def test_where_unlike_judges_hardly_agree_the_rates_are_doubted() -> None:
     second = {"agreement": some(0.5, 0.43, 0.58), "kappa": 0.01}
     assert found(card(judge__second=second)).endswith(
-        " Two unlike judges hardly agree on these replies (on 0.50 [0.43, 0.58] of them, kappa "
-        "0.01), so that the rates say little: read the replies, or let a language model judge "
-        "(`--judge-model`)."
+        " Two judges of different kinds hardly agree on these replies (agreement 0.50 "
+        "[0.43, 0.58], kappa 0.01), so the rates say little: read the replies, or let a language "
+        "model judge (`--judge-model`)."
     )
     for kappa in (0.6, None):  # None: both always said the same
         assert found(card(judge__second=second | {"kappa": kappa})) == found(CARD)
@@ -106,8 +106,8 @@ def test_an_effect_without_an_interval_shows_nothing() -> None:
 def test_a_ratio_to_nothing_is_replaced_by_its_reason() -> None:
     nothing = {"value": None, "low": None, "high": None, "reason": "the dense interval has 0 in it"}
     sentence = found(card(held_out__faithfulness=nothing))
-    assert "has no value, because the dense interval has 0 in it." in sentence
-    assert "times what the dense vector" not in sentence
+    assert "is undefined, because the dense interval has 0 in it." in sentence
+    assert "times the effect of the dense vector" not in sentence
 
 
 def test_less_than_the_dense_vector_is_said_with_only() -> None:

@@ -127,9 +127,9 @@ def test_what_needs_a_judge_cannot_be_asked_for_without_one(
 
 
 def test_what_cannot_be_had_or_is_unknown_is_refused(stage: Callable[..., Target]) -> None:
-    with pytest.raises(SelectionError, match="'weighted_replies' cannot be had"):
+    with pytest.raises(SelectionError, match="'weighted_replies' is not available"):
         stage("weighted_replies")
-    with pytest.raises(SelectionError, match="no target is called 'guess'; there are dataset"):
+    with pytest.raises(SelectionError, match="no target is called 'guess'; choose from dataset"):
         stage("guess")
 
 
@@ -220,7 +220,7 @@ def test_a_surrogate_is_only_dropped_for_one_that_is_clearly_better() -> None:
     assert close.best in ("dataset", "learned")
     assert why_not(close, "own_replies") is None
     far = whole({"dataset": RATES, "own_replies": NOISE + RATES}, shown)
-    assert "ranks better" in (why_not(far, "own_replies") or "") or "come apart" in (
+    assert "ranks better" in (why_not(far, "own_replies") or "") or "no longer tracks" in (
         why_not(far, "own_replies") or ""
     )
     assert why_not(far, far.best or "") is None

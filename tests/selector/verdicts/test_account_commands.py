@@ -105,7 +105,7 @@ def test_explain_reads_files_of_other_programs(workplace: Path, tmp_path: Path) 
     )  # fmt: skip
     assert "effects" not in found
     text = fine("explain", workplace / "v.gguf", *model)
-    assert "nats of damage a token" in text
+    assert "nats of damage per token" in text
 
 
 def test_explain_measures_on_a_store_and_writes_what_info_and_sql_show(
@@ -122,8 +122,8 @@ def test_explain_measures_on_a_store_and_writes_what_info_and_sql_show(
     assert json.loads(fine("info", out, "--json"))["kind"] == "explanation"
     rows = json.loads(fine("sql", out, "SELECT DISTINCT vector FROM replies", "--json"))
     assert {"vector", "its_negative", "dense_mean_difference"} <= {row["vector"] for row in rows}
-    assert "holds none" in error_of("steer", out, "Hello?")
-    assert "exists already" in error_of("explain", workplace / "v.gguf", "--out", out)
+    assert "not the vector" in error_of("steer", out, "Hello?")
+    assert "already exists" in error_of("explain", workplace / "v.gguf", "--out", out)
 
 
 def test_suggest_ranks_a_pool_and_keeps_what_it_learnt_from(
@@ -190,7 +190,7 @@ def test_a_run_interrupted_while_it_writes_goes_on(
         ("says that it acts at", ("explain", "v.gguf", "--hook-point", "blocks.2.hook_resid_post")),
         ("unknown positions", ("explain", "v.gguf", "--positions", "last")),
         ("no such file", ("explain", "v.gguf", "--pairs", "nowhere.jsonl")),
-        ("is no store", ("explain", "v.gguf", "--store", "model")),
+        ("is not a store", ("explain", "v.gguf", "--store", "model")),
         (
             "without an SAE",
             ("select", "store", "--behavior", "refusal", "--suggest", "prompts.txt"),

@@ -251,9 +251,9 @@ def test_what_cannot_be_attributed_is_refused(
 ) -> None:
     with pytest.raises(SelectionError, match="no estimator 'tarot' attributes to samples"):
         attributed(store, tiny_model, tiny_sae, estimator="tarot")
-    with pytest.raises(SelectionError, match="attributes to cells; there are first_order"):
+    with pytest.raises(SelectionError, match="attributes to cells; choose from first_order"):
         attributed(store, tiny_model, tiny_sae, unit="cells", estimator="shapley")
-    with pytest.raises(SelectionError, match="leave --audit"):
+    with pytest.raises(SelectionError, match="leave out --audit"):
         attributed(store, tiny_model, tiny_sae, unit="features", audit=True)
     with pytest.raises(SelectionError, match="it has refusal, texts"):
         attributed(store, tiny_model, tiny_sae, "tone")
@@ -261,7 +261,7 @@ def test_what_cannot_be_attributed_is_refused(
 
 def test_too_few_groups_to_score_on_are_said(half: Half, scales: Scales) -> None:
     few = replace(half, scored=half.scored[:1])
-    with pytest.raises(SelectionError, match="make 1 groups"):
+    with pytest.raises(SelectionError, match="into 1 groups"):
         score_half(few, scales, lambda _: None, "integrated", "samples")  # type: ignore[arg-type, return-value]
 
 
@@ -284,7 +284,7 @@ def test_every_fold_of_unpaired_texts_holds_both_sides() -> None:
     for fold in dealt(one_sided):
         assert {sample.positive is None for sample in fold} == {True, False}
     few = one_sided[:4] + [s for s in one_sided[4:] if s.positive]
-    with pytest.raises(SelectionError, match="2 groups that hold both sides"):
+    with pytest.raises(SelectionError, match="2 groups with both sides"):
         dealt(few)
     assert sorted(s.id for fold in dealt(one_sided) for s in fold) == sorted(
         s.id for s in one_sided

@@ -90,5 +90,5 @@ def test_texts_of_the_examples_groups_alone_are_too_few(
     known: int, pairs: list[Sample], opened: Opened
 ) -> None:
     few = pairs[:3]
-    with pytest.raises(SelectionError, match="both sides beside the groups"):
+    with pytest.raises(SelectionError, match="both sides outside the groups"):
         opened(few, few[:known])

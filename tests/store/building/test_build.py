@@ -264,7 +264,7 @@ def test_other_settings_are_refused_with_the_fields_that_differ(
         ("max_tokens", "1024", "50"),
         ("d_sae", "48", "0"),
     ):
-        assert f"  {field}: the store has {old}, you ask for {new}" in str(error.value)
+        assert f"  {field}: the store has {old}, you asked for {new}" in str(error.value)
     assert "model_sha256" not in str(error.value)
     assert "new folder" in str(error.value)
     assert open_store(tmp_path / "s").content_hash == store.content_hash
@@ -344,7 +344,7 @@ def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(
         patch.setattr("trimtab.store.building.worker.capture", interrupted)
         with pytest.raises(
             KeyboardInterrupt,
-            match="stopped; 2 of 6 samples are kept, and the same command goes on",
+            match="stopped; 2 of 6 samples are kept; run the same command again",
         ):
             built(make_pairs(6))
     assert built(make_pairs(6)).content_hash == expected.content_hash
@@ -364,7 +364,9 @@ def test_a_full_disk_is_told_plainly_and_the_build_resumes(
 
         with monkeypatch.context() as patch:
             patch.setattr("trimtab.store.files.commit", full)
-            with pytest.raises(StoreError, match=r"No space left on device.*goes on from there"):
+            with pytest.raises(
+                StoreError, match=r"No space left on device.*run the same build again"
+            ):
                 built(make_pairs(6))
         assert not list((expected.path.parent / "store").rglob("*.tmp"))
     resumed = built(make_pairs(6))
@@ -383,5 +385,5 @@ def test_the_bar_tells_samples_and_rate(
     assert "3/3" in shown.err
     assert "samples/s" in shown.err
     assert "tokens/s" in shown.err
-    assert "of some" in shown.err
+    assert "of about" in shown.err
     assert shown.out == ""

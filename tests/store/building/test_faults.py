@@ -144,7 +144,9 @@ def test_a_sample_that_does_not_fit_alone_is_one_clear_error(
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr("trimtab.store.building.worker.capture", full)
-    with pytest.raises(StoreError, match=r"no memory for one sample of \d+ tokens.*max_tokens"):
+    with pytest.raises(
+        StoreError, match=r"too little memory for one sample of \d+ tokens.*max_tokens"
+    ):
         built(make_pairs(3))
 
 
@@ -179,7 +181,7 @@ def test_a_disk_that_will_be_too_small_is_refused_after_the_first_shard(
         free: int
 
     monkeypatch.setattr("trimtab.store.building.space.shutil.disk_usage", lambda _: Usage(20_000))
-    with pytest.raises(StoreError, match=r"will need some .* more.*20 kB left.*Make room"):
+    with pytest.raises(StoreError, match=r"will need about .* more.*20 kB left.*Make room"):
         built(make_pairs(60))
 
 

@@ -101,7 +101,7 @@ def test_ctrl_c_ends_a_build_within_a_batch(
         if build.poll() is None:
             os.killpg(build.pid, signal.SIGKILL)
     assert build.returncode == 130, errors
-    assert "stopped; 0 of 40 samples are kept, and the same command goes on" in errors
+    assert "stopped; 0 of 40 samples are kept; run the same command again" in errors
     assert "Traceback" not in errors
 
 

@@ -74,7 +74,7 @@ def test_a_store_of_another_format_is_refused(built: Build, make_pairs: Pairs) -
     header = store.path / "store.json"
     text = header.read_text()
     header.write_text(text.replace(f'"store_format": "{FORMAT}"', '"store_format": "1"'))
-    with pytest.raises(StoreError, match=r"is a store of format 1.*build it anew"):
+    with pytest.raises(StoreError, match=r"is a store of format 1.*build it again"):
         open_store(store.path)
 
 
@@ -237,7 +237,7 @@ def test_runs_hold_the_fingerprint(store: Store) -> None:
 
 def test_what_is_no_store_is_refused(tmp_path_factory: pytest.TempPathFactory) -> None:
     path = tmp_path_factory.mktemp("empty")
-    with pytest.raises(StoreError, match=r"no store.*store\.json"):
+    with pytest.raises(StoreError, match=r"not a store.*store\.json"):
         open_store(path)
     (path / "store.json").write_text("{")
     with pytest.raises(StoreError, match="damaged"):

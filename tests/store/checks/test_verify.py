@@ -24,17 +24,17 @@ def test_a_sound_store_has_no_problems(store: Store) -> None:
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        ("UPDATE pooled SET mean = mean * 1.01 WHERE rowid = 5", "not the pooling"),
-        ("UPDATE pooled SET last = last + 1 WHERE rowid = 5", "not the pooling"),
-        ("UPDATE pooled SET max = max * 2 WHERE rowid = 5", "not the pooling"),
-        ("UPDATE pooled SET n_active = n_active + 1 WHERE rowid = 5", "not the pooling"),
-        ("UPDATE pooled SET peak = peak + 1 WHERE rowid = 5", "do not peak where they say"),
-        ("DELETE FROM pooled WHERE rowid = 5", "not the pooling"),
-        ("DELETE FROM features WHERE rowid = 5", "not counted as they are active"),
-        ("UPDATE features SET n_samples = 0 WHERE rowid = 5", "not counted as they are active"),
-        ("DELETE FROM tokens WHERE rowid = 5", "not the tokens that were counted"),
+        ("UPDATE pooled SET mean = mean * 1.01 WHERE rowid = 5", "do not match the stored"),
+        ("UPDATE pooled SET last = last + 1 WHERE rowid = 5", "do not match the stored"),
+        ("UPDATE pooled SET max = max * 2 WHERE rowid = 5", "do not match the stored"),
+        ("UPDATE pooled SET n_active = n_active + 1 WHERE rowid = 5", "do not match the stored"),
+        ("UPDATE pooled SET peak = peak + 1 WHERE rowid = 5", "do not peak at the recorded"),
+        ("DELETE FROM pooled WHERE rowid = 5", "do not match the stored"),
+        ("DELETE FROM features WHERE rowid = 5", "do not match their activations"),
+        ("UPDATE features SET n_samples = 0 WHERE rowid = 5", "do not match their activations"),
+        ("DELETE FROM tokens WHERE rowid = 5", "not have as many tokens as were counted"),
         ("DELETE FROM tokens WHERE rowid = 5", "a position that holds no token"),
-        ("UPDATE samples SET n_prompt_tokens = 3 WHERE rowid = 1", "not the tokens"),
+        ("UPDATE samples SET n_prompt_tokens = 3 WHERE rowid = 1", "not have as many tokens"),
         (
             "UPDATE residuals SET mean ="
             " list_resize([]::FLOAT[], 16, 'inf'::FLOAT)::FLOAT[16] WHERE rowid = 1",

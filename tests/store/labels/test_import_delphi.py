@@ -55,7 +55,7 @@ def test_another_module_is_refused_by_name_unless_it_is_asked_for(
 ) -> None:
     write(tmp_path / "explanations", "layers.1_latent4", "mine")
     write(tmp_path / "explanations", f"{module}_latent4", "theirs")
-    with pytest.raises(ModelError, match=rf"is of {module}, and .*--source {module}"):
+    with pytest.raises(ModelError, match=rf"is for {module}, but .*--source {module}"):
         import_labels(described.path, tmp_path)
     assert open_store(described.path).descriptions([4])["label"].item() == "label 4 of word"
     assert import_labels(described.path, tmp_path, source=module) == (1, 1)

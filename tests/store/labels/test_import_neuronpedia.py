@@ -112,7 +112,7 @@ def test_rows_of_another_sae_are_refused_by_name_unless_they_are_asked_for(
 ) -> None:
     file = write(tmp_path / "e.jsonl", row(1, "mine"), row(2, "theirs", **other))
     name = "/".join({"modelId": "tiny-llama", "layer": "1-tiny", **other}.values())
-    with pytest.raises(ModelError, match=rf"e\.jsonl, line 2: this is of {name}.*--source {name}"):
+    with pytest.raises(ModelError, match=rf"e\.jsonl, line 2: this is for {name}.*--source {name}"):
         import_labels(described.path, file)
     assert labels_of(described.path)[1] == "label 1 of word"
     assert import_labels(described.path, file, source=name) == (1, 1)
@@ -129,7 +129,7 @@ def test_bad_rows_are_named_by_file_and_line_and_change_nothing(
         "'index' must be a feature's number, not '٣'": row("٣", "a digit, and no ASCII"),
         "'description' must be text, not None": row(2, None),
         "'modelId' must be text, not 3": row(2, "x", modelId=3),
-        "'createdAt' is no time: 'yesterday'": row(2, "x", createdAt="yesterday"),
+        "'createdAt' is not a time: 'yesterday'": row(2, "x", createdAt="yesterday"),
     }.items():
         file = write(tmp_path / "e.jsonl.gz", row(1, "fine"), bad)
         with pytest.raises(ModelError) as raised:

@@ -151,7 +151,7 @@ def test_the_command_runs_a_text_as_the_store_did(
         monkeypatch.setattr("trimtab.model.sae.load_sae", lambda *_, other=other: other)
         result = CliRunner().invoke(app, ["tokens", "Hello", "--of", str(store.path)])
         assert result.exit_code == 1
-        assert f"{other.spec} is not the SAE of the store" in result.stderr
+        assert f"{other.spec} is not the store's SAE" in result.stderr
     monkeypatch.setattr("trimtab.model.sae.load_sae", lambda *_: None)
     result = CliRunner().invoke(app, ["tokens", "Hello", "--sae", "none"])
     assert "without an SAE there are no features" in result.stderr

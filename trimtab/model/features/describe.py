@@ -66,10 +66,10 @@ def describe(
                 facts.read(model, sae, group, quote)
                 advance(sum(len(ids) for _, ids in group))
     except KeyboardInterrupt:
-        raise KeyboardInterrupt("stopped; nothing is kept of a description half made") from None
+        raise KeyboardInterrupt("stopped; nothing is kept of the unfinished description") from None
     if not facts.n_tokens:
         raise ModelError(
-            "there is no text to describe features by; documents of a few tokens do not count"
+            "there is no text to describe features from; documents of a few tokens are skipped"
         )
     return _table(model, sae, texts, facts)
 

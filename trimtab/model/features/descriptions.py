@@ -72,7 +72,7 @@ def read_descriptions(file: Path, n_features: int | None = None) -> pl.DataFrame
         table = pl.read_parquet(file)
     except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         raise ModelError(
-            f"{file} cannot be read ({error}); put back a copy of it, or remove it"
+            f"{file} cannot be read ({error}); restore a copy of it, or remove it"
         ) from error
     return check_descriptions(table, str(file), n_features)
 
@@ -82,20 +82,20 @@ def check_descriptions(table: pl.DataFrame, name: str, n_features: int | None) -
     missing = [column for column in SCHEMA if column not in table.columns]
     if missing:
         raise ModelError(
-            f"{name} lacks the column {missing[0]!r}: these are no feature descriptions, or some "
-            "of another version; `trimtab describe` writes them"
+            f"{name} lacks the column {missing[0]!r}: these are not feature descriptions, or they "
+            "are of another version; `trimtab describe` writes them"
         )
     try:
         table = table.select(SCHEMA.names()).cast(SCHEMA).sort("feature")
     except pl.exceptions.PolarsError as error:
-        raise ModelError(f"{name} has a column of another type: {error}") from error
+        raise ModelError(f"{name} has a column of the wrong type: {error}") from error
     if n_features not in (None, table.height):
         raise ModelError(
             f"{name} describes {table.height} features and the SAE has {n_features}: it belongs to "
             "another SAE; remove it, or write the right one with `trimtab describe`"
         )
     if not np.array_equal(table["feature"].to_numpy(), np.arange(table.height)):
-        raise ModelError(f"{name} is damaged: it has not one row for every feature")
+        raise ModelError(f"{name} is damaged: it does not have one row for every feature")
     if table["label"].null_count() or table["label_source"].null_count():
         raise ModelError(f"{name} is damaged: a feature has no label")
     return table

@@ -104,7 +104,7 @@ def _detect(path: Path, row: Row) -> str:
     if keys >= {"text", "label"}:
         return "texts"
     raise PairsError(
-        f"{path}: the keys ({', '.join(row.values)}) tell no format. Map them with columns,"
+        f"{path}: the keys ({', '.join(row.values)}) fit no format. Map them with columns,"
         f" or name the format:\n{_formats()}"
     )
 

@@ -15,9 +15,9 @@ def spelled(row: Row) -> Sample:
     choices = parse_choices(lettered.prompt)
     if choices is None or not choices.stem:
         raise row.error(
-            "the question holds no choices that can be taken out, such as lines '(A) ...' and"
-            " '(B) ...' after it; mend the row, or read the file with format='caa', which takes the"
-            " answers as they are"
+            "the question has no choices that can be taken out, such as lines '(A) ...' and"
+            " '(B) ...' after it; correct the row, or read the file with format='caa', which takes"
+            " the answers as they are"
         )
     texts, named = [], []
     for _, answer in lettered.sides:
@@ -25,8 +25,8 @@ def spelled(row: Row) -> Sample:
         if letter is None or letter not in choices.texts:
             raise row.error(
                 f"the answer {answer!r} names none of the choices ({', '.join(choices.texts)});"
-                " mend the row, or read the file with format='caa', which takes the answers as they"
-                " are"
+                " correct the row, or read the file with format='caa', which takes the answers as"
+                " they are"
             )
         texts.append(choices.texts[letter])
         named.append(letter)

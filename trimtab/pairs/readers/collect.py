@@ -44,5 +44,5 @@ def _check_sides(samples: Sequence[Sample]) -> None:
             )
         if len(found) > 1 and ("positive", "negative") in found:
             raise PairsError(
-                f"{behavior}: pairs and unpaired texts are mixed; name one of them another behavior"
+                f"{behavior}: pairs and unpaired texts are mixed; give one kind another behavior"
             )

@@ -29,7 +29,7 @@ def messages_of(row: Row) -> tuple[Message, ...]:
         prompt = row.text("prompt")
         return ({"role": "user", "content": prompt},) if prompt.strip() else ()
     if "prompt" in row.values:
-        raise row.error("both 'prompt' and 'messages' are there; leave one out")
+        raise row.error("the row has both 'prompt' and 'messages'; leave one out")
     messages: Any = row.values["messages"]
     if not isinstance(messages, list) or not all(isinstance(m, dict) for m in messages):
         raise row.error(f"'messages' must be a list of objects, not {messages!r:.60}")

@@ -22,8 +22,8 @@ def statement(row: Row) -> Sample:
     agrees = AGREES.get(answer.strip().lower())
     if agrees is None:
         raise row.error(
-            f"{MATCHING[0]!r} must be Yes or No, not {answer!r:.60}; mend the row, or read the file"
-            " with format='caa', which takes the answers as they are"
+            f"{MATCHING[0]!r} must be Yes or No, not {answer!r:.60}; correct the row, or read the"
+            " file with format='caa', which takes the answers as they are"
         )
     positive, negative = (said, None) if agrees else (None, said)
     group = row.label("group") or normalise_prompt(said)  # an empty one would be the prompt's

@@ -68,7 +68,7 @@ def read_pool(path: Path) -> list[Prospect]:
     found = [_prospect(row, number) for number, row in enumerate(loader(path), start=1)]
     twice = [id for id, count in Counter(one.id for one in found).items() if count > 1]
     if twice:
-        raise PairsError(f"{path}: the id {twice[0]!r} comes twice; change one, or leave ids out")
+        raise PairsError(f"{path}: the id {twice[0]!r} occurs twice; change one, or leave ids out")
     return found
 
 
@@ -82,7 +82,7 @@ def _prospect(row: Row, number: int) -> Prospect:
     messages = row.sample(messages_of(row), stand_in, negative, {}).messages
     prospect = Prospect(id, messages, positive, negative)
     if not (prospect.messages or prospect.is_pair):
-        raise row.error("there is neither a prompt nor two completions; give one of the two")
+        raise row.error("the row has neither a prompt nor two completions; give one or the other")
     return prospect
 
 

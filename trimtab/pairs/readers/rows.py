@@ -138,7 +138,7 @@ def read_json(path: Path) -> list[Row]:
     records = read_records(path)
     for where, value in records:
         if not isinstance(value, dict):
-            raise PairsError(f"{where}: an object with named keys is wanted, not {value!r:.60}")
+            raise PairsError(f"{where}: expected an object with named keys, not {value!r:.60}")
     return [Row(where, value) for where, value in records]
 
 

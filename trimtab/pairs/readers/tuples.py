@@ -17,7 +17,7 @@ def from_tuples(triples: Iterable[tuple[str, str, str]], behavior: str) -> list[
     for number, triple in enumerate(triples, start=1):
         row = Row(f"tuple {number}", {"behavior": behavior})
         if len(triple) != 3:
-            raise row.error(f"(prompt, positive, negative) is wanted, not {len(triple)} values")
+            raise row.error(f"expected (prompt, positive, negative), not {len(triple)} values")
         fields = dict(zip(("prompt", "positive", "negative"), triple, strict=True))
         row = Row(row.where, {**row.values, **fields})
         read.append((row, pair(row)))

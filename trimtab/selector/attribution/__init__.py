@@ -97,7 +97,7 @@ def attribute(estimator: str, game: Game, unit: Unit = "samples") -> Attribution
     known = ESTIMATORS[unit]
     if estimator not in known:
         raise SelectionError(
-            f"no estimator {estimator!r} attributes to {unit}; there are {', '.join(known)}"
+            f"no estimator {estimator!r} attributes to {unit}; choose from {', '.join(known)}"
         )
     if unit != "samples":
         game.check_features()

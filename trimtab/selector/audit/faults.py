@@ -99,7 +99,7 @@ def drop_suspects(
     full, without, random = [], [], []
     groups: list[str] = []
     for number, scores in enumerate(halves, start=1):
-        say("without the suspects", number, len(halves))
+        say("measuring without the pairs that hurt", number, len(halves))
         half = scores.half
         suspects = torch.nonzero(scores.bounds()[1] < 0).flatten()
         dropped += [(float(scores.mean[i]), half.parts.sample_ids[i]) for i in suspects.tolist()]
@@ -143,7 +143,7 @@ def wrong_way(
     moved: list[tuple[float, str]] = []
     culprits: list[str] = []
     for number, scores in enumerate(halves, start=1):
-        say("pairs that go the wrong way", number, len(halves))
+        say("looking for pairs that go the wrong way", number, len(halves))
         half, residual = scores.half, scores.half.parts.residual
         full = residual.mean(0)
         slopes = {

@@ -41,7 +41,7 @@ def lds(prediction: Floats, effects: Floats, *, seed: int = 0) -> Estimate:
     if len(measured) < MIN_VECTORS:
         return Estimate(None, reason=f"a rank correlation needs {MIN_VECTORS} vectors or more")
     if np.ptp(prediction) == 0 or np.ptp(measured) == 0:
-        return Estimate(None, reason="all vectors are predicted, or measured, to be the same")
+        return Estimate(None, reason="all predictions, or all measurements, are the same")
     draws = np.random.default_rng(seed).integers(len(measured), size=(RESAMPLES, len(measured)))
     found = spearman(prediction[draws], measured[draws])
     low, high = np.nanquantile(found, [0.025, 0.975])

@@ -49,7 +49,7 @@ def shuffle(parts: Parts, negative: Tensor, victims: Victims) -> Parts:
         victims: two or more.
     """
     if len(victims) < 2:
-        raise SelectionError("completions of one pair alone cannot be mismatched")
+        raise SelectionError("mismatching completions takes at least two pairs")
     residual = parts.residual.clone()
     residual[victims] += negative[victims] - negative[np.roll(victims, 1)]
     return Parts(parts.sample_ids, residual)

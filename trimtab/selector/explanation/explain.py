@@ -171,7 +171,7 @@ def explain(
             longest=longest_of(against.store.fingerprint),
             say=say,
         )
-    say("damage", 0, 0)
+    say("measuring damage", 0, 0)
     found = None if effects is None else effects.outcomes["vector"].calibration
     if found is not None:  # of the unit vector
         calibration = _rescaled(found, 1 / vector.norm)
@@ -179,7 +179,7 @@ def explain(
         calibration = _calibrated(vector, damage, budget, journal)
     decomposition = None
     if sae is not None and decoder is not None:
-        say("what the SAE sees of it", 0, 0)
+        say("decomposing it into features", 0, 0)
         added = calibration.multiplier * vector.direction
         text = text_residuals(model, vector.hook_point, neutral_texts()[:TEXTS], CONTEXT_TOKENS)
         shift = encoder_shift(sae, text, added)
@@ -206,13 +206,13 @@ def explain(
 def _check_place(hook_point: HookPoint, sae: "SAE | None", against: Against | None) -> None:
     if sae is not None and _after(sae.hook_point) != _after(hook_point):
         raise VectorError(
-            f"the vector acts at {hook_point} and SAE {sae.spec} reads {sae.hook_point}, whose "
-            "features are not those of that place; name an SAE of it with --sae, or --sae none"
+            f"the vector acts at {hook_point}, but SAE {sae.spec} reads {sae.hook_point}; name an "
+            "SAE for the vector's hook point with --sae, or give --sae none"
         )
     if against is not None and against.store.fingerprint["hook_point"] != str(hook_point):
         raise VectorError(
-            f"the vector acts at {hook_point} and {against.store.path} holds "
-            f"{against.store.fingerprint['hook_point']}, so that it has no dense vector to compare "
+            f"the vector acts at {hook_point}, but {against.store.path} holds "
+            f"{against.store.fingerprint['hook_point']}, so it has no dense vector to compare "
             "with; give the file of the pairs instead, with --pairs"
         )
 

@@ -64,7 +64,7 @@ class Pairs:
             return there[0]
         if self.behavior not in there:
             raise SelectionError(
-                f"the pairs are of the behaviours {', '.join(there)}; name one with --behavior"
+                f"there are several behaviours ({', '.join(there)}); name one with --behavior"
             )
         return self.behavior
 
@@ -184,8 +184,8 @@ def _check_model(fields: Mapping[str, str], model: LanguageModel) -> None:
     if differing:
         raise SelectionError(
             f"the vector was made for model {fields.get('model')}, and {model.name} is another: "
-            f"{', '.join(differing)} differ; explain it with its own: name a copy of that with "
-            "--model, or a store that was built with it"
+            f"{', '.join(differing)} differ; name a copy of its own model with --model, or a "
+            "store that was built with it"
         )
 
 

@@ -20,7 +20,7 @@ from trimtab.selector.intervals import MIN_GROUPS
 from trimtab.selector.material import Material, check_sides
 
 WAY_OUT = (
-    "give others, or the store that it was chosen on and no --seed, so that its run's splits hold"
+    "give others, or the store it was chosen on without --seed, so that its run's splits apply"
 )
 
 
@@ -70,14 +70,14 @@ class Seen:
             if left < MIN_GROUPS:
                 raise SelectionError(
                     f"{left_out['pairs']} of {len(material.report)} pairs to measure on took part "
-                    "in choosing the vector, or share a group with some that did; the others are "
-                    f"of {left} groups, and an interval needs {MIN_GROUPS}: {WAY_OUT}"
+                    "in choosing the vector, or share a group with some that did; the others form "
+                    f"{left} groups, and an interval needs {MIN_GROUPS}: {WAY_OUT}"
                 )
             check_sides("report", report)
         if left_out["questions"] and not questions:
             raise SelectionError(
-                "every question to measure on took part in choosing the vector, or is of a group "
-                f"that did: {WAY_OUT}"
+                "every question to measure on took part in choosing the vector, or shares a group "
+                f"with one that did: {WAY_OUT}"
             )
         unseen = {s.id for s in material.samples if s.group not in groups}
         splits = replace(material.splits, report=[i for i in material.splits.report if i in unseen])
@@ -96,8 +96,8 @@ def read_seen(folder: Path, card: Mapping[str, Any]) -> Seen:
         rows = pl.read_parquet(file).select("group", "split", "prompt", "positive", "negative")
     except (OSError, pl.exceptions.PolarsError) as error:
         raise VectorError(
-            f"{file} cannot be read, and so it is not known which pairs chose the vector: {error}. "
-            "Put back a copy of the folder as `trimtab select` wrote it"
+            f"{file} cannot be read, so it is not known which pairs chose the vector: {error}. "
+            "Restore a copy of the folder as `trimtab select` wrote it"
         ) from error
     kept_out: list[Sample] = []
     chose: list[Sample] = []

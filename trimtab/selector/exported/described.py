@@ -35,7 +35,7 @@ def describe_features(features: Sequence[int], of: Path | None) -> list[dict[str
     for feature in features:
         if feature not in rows:
             raise ModelError(
-                f"{_name(of)} describes no feature {feature}; it has descriptions of {table.height}"
+                f"{_name(of)} has no description of feature {feature}; it describes {table.height}"
             )
     return [rows[feature] for feature in features]
 

@@ -268,9 +268,9 @@ CONTROLS = (
 )
 WHY_ABSENT = {
     "full_sae": "the run had no SAE",
-    "same_features": "the vector has no features to draw against",
-    "random_features": "the vector has no features to draw against",
-    "random_dictionary": "the vector has no features to draw against",
+    "same_features": "the vector is not made of features",
+    "random_features": "the vector is not made of features",
+    "random_dictionary": "the vector is not made of features",
     "lexical": "no pair's first words differ between the sides",
     "prompting": "no sample could be shown as an example",
 }

@@ -37,8 +37,8 @@ def read_card(folder: Path) -> dict[str, Any]:
     card = _read(folder)
     if card.get("kind") == EXPLANATION:
         raise VectorError(
-            f"{folder} explains a vector and holds none; look at its report.html, or ask "
-            "`trimtab info` and `trimtab sql`"
+            f"{folder} holds the explanation of a vector, not the vector; see its report.html, or "
+            "use `trimtab info` and `trimtab sql`"
         )
     return card
 
@@ -58,12 +58,12 @@ def _read(folder: Path) -> dict[str, Any]:
         card: dict[str, Any] = json.loads((folder / CARD).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise VectorError(
-            f"{folder} is no exported vector: it has no {CARD}. `trimtab select` writes one"
+            f"{folder} is not an exported vector: it has no {CARD}. `trimtab select` writes one"
         ) from None
     except (OSError, ValueError) as error:
         raise VectorError(f"{folder / CARD} cannot be read: {error}") from error
     if not isinstance(card, dict):
-        raise VectorError(f"{folder / CARD} is no card: `trimtab select` writes one")
+        raise VectorError(f"{folder / CARD} is not a card: `trimtab select` writes one")
     return card
 
 
@@ -78,7 +78,7 @@ def telling_what_lacks(folder: Path) -> Iterator[None]:
         yield
     except (*WRONG, pl.exceptions.PolarsError) as error:
         raise VectorError(
-            f"{folder / CARD} lacks what is needed of it ({error!r}): it was written by another "
+            f"{folder / CARD} lacks something needed ({error!r}): it was written by another "
             "version of trimtab, or changed"
         ) from error
 
@@ -86,7 +86,7 @@ def telling_what_lacks(folder: Path) -> Iterator[None]:
 def refuse_existing(out: Path) -> None:
     """Raise VectorError where there is something at `out` already: nothing is overwritten."""
     if out.exists():
-        raise VectorError(f"{out} exists already; name another folder, or remove it first")
+        raise VectorError(f"{out} already exists; name another folder, or remove it first")
 
 
 @contextmanager

@@ -33,7 +33,7 @@ def problems(folder: Path) -> list[str]:
         if not (folder / name).exists():
             found.append(f"{name} is missing")
         elif sha256(folder / name) != checksum:
-            found.append(f"{name} was changed: its checksum does not hold")
+            found.append(f"{name} was changed: its checksum does not match")
     if found:
         return found
     try:
@@ -45,7 +45,7 @@ def problems(folder: Path) -> list[str]:
         found.append(f"{VECTOR_FILE} and {CARD} disagree on hook point or multiplier")
     missed = receipt_error(folder)
     if not missed <= TOLERANCE:
-        found.append(f"the receipt misses the vector by a relative error of {missed:.2g}")
+        found.append(f"the receipt does not sum to the vector: relative error {missed:.2g}")
     return found
 
 

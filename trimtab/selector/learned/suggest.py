@@ -127,7 +127,7 @@ def suggest(
         journal = Journal(work / "journal.jsonl", settings | {"seed": seed})
         stages("preparing the damage meter", 0, 0)
         scales, make_margin = scales_of(store, model, journal, budget)
-        stages("how useful the stored pairs are", 0, 0)
+        stages("measuring how useful the stored pairs are", 0, 0)
         measured = measure_training(store, sae, behavior, scales, make_margin, seed=seed)
         training = measured.training
         rows: list[dict[str, Any]] = []
@@ -146,7 +146,7 @@ def suggest(
                 parts = prospects_as_prompts(store, model, sae, prospects)
             judged[kind] = judge(seen[kind], kind)
             rows += rank(seen[kind], parts, prospects, kind, judged[kind].way, store)
-        stages("the best beside random ones", 0, 0)
+        stages("comparing the best pairs with random ones", 0, 0)
         first = next(iter(judged))
         out_of_fold = predictions(seen[first], judged[first].way)
         k = max(LEAST, len(training) // 8)

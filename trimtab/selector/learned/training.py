@@ -69,7 +69,9 @@ def measure_training(
         store, sae, behavior, questions=None, poolings=(POOLING,), shares=SHARES, seed=seed
     )
     if not all(sample.is_pair for sample in material.samples):
-        raise SelectionError(f"{behavior!r} is of unpaired texts, and pairs are learnt from")
+        raise SelectionError(
+            f"{behavior!r} has unpaired texts; usefulness is learnt from pairs only"
+        )
     parts = material.pools[POOLING]
     full = compose(parts, Choice(tuple(range(parts.n_samples))))
     meter = scales.meter(make_margin(material.tune), f"{behavior} tune")

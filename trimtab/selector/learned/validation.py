@@ -134,7 +134,7 @@ def rank_correlation(
     """Estimate Spearman's correlation, `(n,)` each, with a bootstrap over whole groups."""
     value = float(spearman(predicted, truth))
     if not np.isfinite(value):
-        return Estimate(None, reason="the prediction, or the truth, is the same for all")
+        return Estimate(None, reason="all predictions, or all measurements, are the same")
     names, index = np.unique(np.asarray(groups), return_inverse=True)
     if len(names) < MIN_GROUPS:
         return Estimate(value, reason=f"an interval needs {MIN_GROUPS} groups or more")

@@ -14,7 +14,7 @@ def aimed(card: Mapping[str, Any]) -> str:
     Nothing is said of a rank correlation that could not be measured but why.
     """
     target = card["target"]
-    asked = ", as was asked" if card["settings"]["target"] else ""
+    asked = ", as requested" if card["settings"]["target"] else ""
     said = f"The run aimed at {TARGETS[target['name']]}{asked}{_guided(target)}"
     found = Estimate(**target["rank_correlation"])
     if found.value is None:
@@ -23,14 +23,15 @@ def aimed(card: Mapping[str, Any]) -> str:
     said += f", whose rank correlation with the behaviour rate {over}, across prompts, is "
     said += estimate(found)
     if not asked:
-        said += f" (the best of {len(target['surrogates'])} on these vectors, which flatters it)"
+        n = len(target["surrogates"])
+        said += f" (the best of {n} surrogates on these vectors, so an optimistic figure)"
     ceiling = Estimate(**target["ceiling"])
     if ceiling.value is not None:
-        said += f"; the rates themselves are reliable to {estimate(ceiling)}"
+        said += f"; the reliability of the rates themselves is {estimate(ceiling)}"
     sentences = [f"{said}.", *_changes(target["history"])]
     if found.value < FLOOR and target["name"] != BEHAVIOR_RATE:
         sentences.append(
-            "That is too little to rely on: `--target behavior-rate` measures every candidate by "
+            "That is too low to rely on: `--target behavior-rate` measures every candidate by "
             "what the model writes."
         )
     return " ".join(sentences)

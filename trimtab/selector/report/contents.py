@@ -279,7 +279,7 @@ def why_not_gguf(hook_point: str) -> str | None:
         return str(error)
     before = point.site == "hook_resid_pre"
     if not before and point.site != "hook_resid_post":
-        return f"llama.cpp adds to the output of whole blocks and has no place for {hook_point}"
+        return f"llama.cpp adds vectors only to the output of whole blocks, not at {hook_point}"
     if point.layer - before < 1:
         return "llama.cpp takes no direction for block 0 or for what comes before it"
     return None
@@ -303,7 +303,7 @@ def how_it_was_made(card: Card) -> list[tuple[str, str]]:
         "held-out questions": number(card["held_out"]["n_questions"]),
     }
     facts |= {f"seed of {name}": str(seed) for name, seed in card["seeds"].items()}
-    facts |= {f"asked: {name}": json.dumps(value) for name, value in card["settings"].items()}
+    facts |= {f"setting: {name}": json.dumps(value) for name, value in card["settings"].items()}
     return [(name.replace("_", " "), str(fact)) for name, fact in facts.items()]
 
 

@@ -42,7 +42,9 @@ def render_explanation(folder: Path) -> Path:
     """
     card = read_explanation(folder)
     if card is None:
-        raise VectorError(f"{folder} explains no vector; `trimtab explain` writes such folders")
+        raise VectorError(
+            f"{folder} holds no explanation of a vector; `trimtab explain` writes one"
+        )
     files = tables(folder)
     features = pl.read_parquet(files["features"]).to_dicts() if "features" in files else []
     replies = _side_by_side(pl.read_parquet(files["replies"])) if "replies" in files else []
@@ -92,8 +94,8 @@ def said(card: Mapping[str, Any]) -> list[str]:
     own = card["damage"]["at_own_strength"]
     sentences = [
         f"At its own strength (multiplier {number(own['multiplier'])}) it does "
-        f"{number(own['kl_mean'])} nats of damage a token; {number(card['damage']['budget'])} nats "
-        f"take multiplier {number(card['multiplier'])}."
+        f"{number(own['kl_mean'])} nats of damage per token; at multiplier "
+        f"{number(card['multiplier'])} it does {number(card['damage']['budget'])}."
     ]
     by_size = {
         size: row
@@ -105,8 +107,8 @@ def said(card: Mapping[str, Any]) -> list[str]:
         mine, chance = row["pursuit"]["cosine"], row["random direction"]["cosine"]
         sentences.insert(
             0,
-            f"{size} SAE features come to a cosine of {number(mine, 2)} to it; as many come to "
-            f"{number(chance, 2)} of a random direction, so that is what chance gives.",
+            f"{size} SAE features reach a cosine of {number(mine, 2)} with it; as many reach "
+            f"{number(chance, 2)} with a random direction, which is what chance gives.",
         )
     elif card["sae"] != "none":
         sentences.insert(0, "No SAE feature points anywhere near it.")
@@ -132,7 +134,9 @@ def _measured(card: Mapping[str, Any]) -> list[str]:
                 "below": "clearly less",
                 "unclear": "not clearly more",
             }
-            than = "the dense vector of the pairs" if name.startswith("dense") else "random ones"
+            than = (
+                "the dense vector of the pairs" if name.startswith("dense") else "random directions"
+            )
             against.append(f"{clear[verdict(difference)]} than {than}")
     compared = f": {', and '.join(against)}" if against else ""
     sentences = [f"At that damage it {how} {estimate(effect)}{compared}."]
@@ -156,14 +160,14 @@ def _who_chose(left_out: Mapping[str, int] | None) -> str:
     """Say whether the vector was chosen on what it is measured on."""
     if left_out is None:
         return (
-            "Whether these pairs took part in making the vector, only its maker knows; if they "
-            "did, its figures flatter it."
+            "Only the vector’s maker knows whether these pairs took part in making it; if they "
+            "did, its figures look better than they are."
         )
-    told = "By the vector’s own record, none of these pairs and questions took part in choosing it"
+    told = "By the vector’s own record, none of these pairs or questions took part in choosing it"
     if not any(left_out.values()):
         return f"{told}."
     return (
-        f"{told}. Left out, for they did or share a group with some that did: pairs "
+        f"{told}. Left out because they did, or share a group with one that did: pairs "
         f"{number(left_out['pairs'])}, questions {number(left_out['questions'])}."
     )
 

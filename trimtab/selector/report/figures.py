@@ -146,7 +146,7 @@ def curve(
         _logarithmic(axes, [*kept, *([chosen] if chosen else [])])
         axes.set_xlabel(f"{of} kept")
         axes.set_ylabel(label)
-        return _svg(figure, f"curve-{of}", f"Pruning curve of {of}: {label} over {of} kept")
+        return _svg(figure, f"curve-{of}", f"Pruning curve of {of}: {label} against {of} kept")
 
 
 def learning(
@@ -185,7 +185,7 @@ def learning(
         _logarithmic(axes, [n for n, _, _ in measured])
         axes.set_xlabel("random samples")
         axes.set_ylabel("effect on the target")
-        return _svg(figure, "learning", "Effect over the number of random samples")
+        return _svg(figure, "learning", "Effect against the number of random samples")
 
 
 def surrogate(effects: Sequence[float], rates: Sequence[float], *, name: str, chosen: bool) -> str:
@@ -202,7 +202,7 @@ def surrogate(effects: Sequence[float], rates: Sequence[float], *, name: str, ch
         axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.set_xlabel(f"effect on {name}")
         axes.set_ylabel("behaviour rate")
-        alt = f"Behaviour rate of the panel's vectors over their effect on {name}"
+        alt = f"Behaviour rate of the panel's vectors against their effect on {name}"
         return _svg(figure, f"surrogate-{re.sub(r'[^a-z]+', '-', name.lower())}", alt)
 
 
@@ -235,7 +235,7 @@ def explained(lines: Mapping[str, Sequence[tuple[int, float]]], *, control: str)
         axes.set_xlabel("features")
         axes.set_ylabel("cosine to the vector")
         axes.legend(loc="upper left", handlelength=1.4, labelcolor=MUTED, fontsize=9)
-        return _svg(figure, "explained", "Cosine to the vector over the number of features")
+        return _svg(figure, "explained", "Cosine to the vector against the number of features")
 
 
 def surface(points: Sequence[Point], *, label: str) -> str:
@@ -282,7 +282,7 @@ def surface(points: Sequence[Point], *, label: str) -> str:
             loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=4, borderpad=0, borderaxespad=0.2,
             handletextpad=0.1, columnspacing=0.8, labelcolor=MUTED, fontsize=9,
         )  # fmt: skip
-        return _svg(figure, "surface", f"Effect of every measured point over {label}")
+        return _svg(figure, "surface", f"Effect of every measured point against {label}")
 
 
 def plane(points: Sequence[Point]) -> str:
@@ -336,7 +336,7 @@ def damage(
         axes.yaxis.set_major_locator(MaxNLocator(4))
         axes.set_xlabel("multiplier")
         axes.set_ylabel("KL, nats per token")
-        return _svg(figure, "damage", "Damage over multiplier, with the budget")
+        return _svg(figure, "damage", "Damage against multiplier, with the budget")
 
 
 def ranks(usefulness: Sequence[tuple[float, bool]]) -> str:

@@ -60,7 +60,7 @@ def _frames(folder: Path) -> dict[str, pl.DataFrame]:
     missing = [name for name in TABLES if name not in files and name not in OPTIONAL]
     if missing:
         raise VectorError(
-            f"{folder} lacks {missing[0]}.parquet, which its report needs; put it back, or run "
+            f"{folder} lacks {missing[0]}.parquet, which its report needs; restore it, or run "
             "`trimtab select` again"
         )
     frames = {}

@@ -30,13 +30,15 @@ def how_many(learning: Mapping[str, Any]) -> str:
     if needed.value is None:
         return f"How many samples are needed cannot be said: {needed.reason}."
     sentence = (
-        f"{share} of the effect of all {number(total)} samples took about {_count(needed)} random "
-        "ones"
+        f"About {_count(needed)} random samples give {share} of the effect of all {number(total)}"
     )
     more = Estimate(**learning["needed_of_asymptote"])
     if more.value is None:
-        return f"{sentence}; of what more samples could give, no end is in sight: {more.reason}."
-    return f"{sentence}; {share} of what any number could give, about {_count(more)}."
+        return (
+            f"{sentence}; how many would give {share} of what any number could is unknown: "
+            f"{more.reason}."
+        )
+    return f"{sentence}; about {_count(more)} would give {share} of what any number could."
 
 
 def _count(found: Estimate) -> str:
@@ -64,9 +66,7 @@ def _made(card: Mapping[str, Any]) -> str:
 
 def _effect(effect: Estimate) -> str:
     if effect.value is None or effect.low is None:
-        return (
-            f"whose effect on the held-out margin is {estimate(effect)}, so that no effect is shown"
-        )
+        return f"whose effect on the held-out margin is {estimate(effect)}, so no effect is shown"
     match verdict(effect):
         case "above":
             return f"that raises the held-out margin by {estimate(effect)}, clear of zero"
@@ -79,26 +79,26 @@ def _effect(effect: Estimate) -> str:
 def _kept(card: Mapping[str, Any], effect: Estimate) -> str:
     kept = Estimate(**card["held_out"]["faithfulness"])
     if kept.value is None:
-        return f"; its faithfulness to the dense vector has no value, because {estimate(kept)}"
+        return f"; its faithfulness to the dense vector is undefined, because {estimate(kept)}"
     if verdict(effect) != "above" or verdict(kept) != "above":
         return f"; its faithfulness to the dense vector is {estimate(kept)}"
     only = "only " if kept.high is not None and kept.high < 1 else ""
     every = f"the dense vector of all {card['samples']['of']}"
-    return f", which is {only}{estimate(kept)} times what {every} does"
+    return f"; that is {only}{estimate(kept)} times the effect of {every}"
 
 
 def _written(card: Mapping[str, Any]) -> str:
     held_out, judge = card["held_out"], card["judge"]
     if not held_out["n_questions"]:
         return (
-            "No held-out question was asked, so nothing is known of what the model writes under "
-            "it, nor whether it beats the controls there."
+            "No held-out question was asked, so nothing is known about what the model writes under "
+            "it, or whether it beats the controls there."
         )
     if not judge["reliable"]:
         return (
-            f"Behaviour rates mean nothing here, because the judge of replies is not reliable "
-            f"(accuracy {number(judge['accuracy'], 2)}), so nothing is claimed about what the "
-            f"model writes under it, nor that it beats the controls there{_way_out(judge)}."
+            "Behaviour rates mean nothing here, because the judge of replies is not reliable "
+            f"(accuracy {number(judge['accuracy'], 2)}): no claim is made about what the model "
+            f"writes under it, or that it beats the controls there{_way_out(judge)}."
         )
     rate = Estimate(**held_out["behavior_rate"])
     beside = f"{_beside(card, 'unsteered')} and {_beside(card, 'dense_mean_difference')}"
@@ -114,7 +114,7 @@ def _little_to_keep(card: Mapping[str, Any]) -> str:
         return ""
     return (
         " The dense vector’s own rate is not clearly above the unsteered model’s (difference "
-        f"{estimate(Estimate(**added))}), so that there was little to keep."
+        f"{estimate(Estimate(**added))}), so there was little to keep."
     )
 
 
@@ -124,9 +124,9 @@ def _doubted(judge: Mapping[str, Any]) -> str:
         return ""
     agreed = estimate(Estimate(**second["agreement"]))
     return (
-        f" Two unlike judges hardly agree on these replies (on {agreed} of them, "
-        f"kappa {number(second['kappa'], 2)}), so that the rates say little: read the replies, or "
-        "let a language model judge (`--judge-model`)."
+        f" Two judges of different kinds hardly agree on these replies (agreement {agreed}, kappa "
+        f"{number(second['kappa'], 2)}), so the rates say little: read the replies, or let a "
+        "language model judge (`--judge-model`)."
     )
 
 

@@ -39,7 +39,7 @@ def checkpoint(
     for name, direction in found.items():
         if not is_new(direction, [member.direction for member in members]):
             continue
-        say(f"what the model writes {at}: {name}")
+        say(f"writing replies {at}: {name}")
         member = tried(ground, name, direction, at)
         if member is not None:
             members.append(member)

@@ -44,27 +44,27 @@ def choose_target(
         VectorError: the dense vector cannot be brought to the damage budget.
     """
     if forced not in (None, *TARGETS):
-        raise SelectionError(f"no target is called {forced!r}; there are {', '.join(TARGETS)}")
+        raise SelectionError(f"no target is called {forced!r}; choose from {', '.join(TARGETS)}")
     if not ground.can_judge:
         surrogates = on_samples(ground)
         if forced is not None and forced not in {surrogate.name for surrogate in surrogates}:
             raise SelectionError(
-                f"the target {forced!r} needs replies that can be judged, and "
-                f"{_why_unjudged(ground)}; let the run choose, or take the target 'dataset'"
+                f"the target {forced!r} needs replies that can be judged, but "
+                f"{_why_unjudged(ground)}; let the run choose, or use the target 'dataset'"
             )
         trusted = forced or PLAIN
         aim, gradient = take_aim(ground, surrogates, trusted, None, at_rate=False)
         return Target(ground, aim, trusted, gradient, forced=forced)
-    say("letting the model write its own replies")
+    say("writing the model's own replies")
     surrogates = joined(on_samples(ground), on_replies(ground, [ground.dense]))
     members = first_members(ground, parts, surrogates, count=count, seed=seed, say=say)
     panel = assemble(ground, members, surrogates, members[0], say)
     known = panel.standing.correlations
     if forced not in (None, BEHAVIOR_RATE, *known):
         raise SelectionError(
-            f"the target {forced!r} cannot be had: fewer than {MIN_REPLIES} of the model's own "
-            "replies a side turned out as they were meant, or the panel is too small; let the run "
-            "choose, or take the target 'dataset'"
+            f"the target {forced!r} is not available: fewer than {MIN_REPLIES} of the model's own "
+            "replies per side came out as intended, or the panel is too small; let the run choose, "
+            "or use the target 'dataset'"
         )
     at_rate = forced == BEHAVIOR_RATE
     trusted = trusted_first(panel.standing) if forced is None or at_rate else forced
@@ -106,13 +106,13 @@ def first_members(
     gradients = {}
     for surrogate in surrogates:
         if surrogate.name != "projection":  # whose gradient is the dense vector
-            say(f"gradient of {SURROGATES[surrogate.name]}")
+            say(f"computing the gradient of {SURROGATES[surrogate.name]}")
             gradient = gradient_along(ground, surrogate)
             assert gradient is not None
             gradients[surrogate.name.replace("_", " ")] = gradient
     members = []
     for name, direction in unlike_vectors(parts, gradients, count, seed).items():
-        say(f"what the panel writes: {name}")
+        say(f"writing the panel's replies: {name}")
         member = tried(ground, name, direction, "start")
         if member is not None:
             members.append(member)

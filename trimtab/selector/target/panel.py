@@ -75,7 +75,7 @@ def assemble(
     """
     best = max(members, key=lambda member: member.rate)
     if best.rate >= written.rate + BETTER:
-        say(f"letting the model write its own replies anew, under {best.name}")
+        say(f"writing the model's own replies again, under {best.name}")
         fresh = on_replies(ground, [best.direction, ground.dense])
         if fresh:  # else the old replies teach more
             surrogates = joined([s for s in surrogates if s.name in ON_SAMPLES], fresh)

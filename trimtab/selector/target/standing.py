@@ -103,7 +103,7 @@ def said_of(panel: Sequence[Member], surrogates: Sequence[Surrogate], say: Say) 
     """Return what every surrogate says of every vector."""
     parts: dict[str, list[Floats]] = {surrogate.name: [] for surrogate in surrogates}
     for member in panel:
-        say(f"what the surrogates say: {member.name}")
+        say(f"measuring the surrogates: {member.name}")
         for surrogate in surrogates:
             parts[surrogate.name].append(surrogate.effects(member.direction))
     return {s.name: Said(np.stack(parts[s.name]), list(s.groups)) for s in surrogates}
@@ -186,7 +186,7 @@ def _why_none(effects: Floats, rates: Floats, prompts: Sequence[str]) -> str | N
     if len(set(prompts)) < MIN_GROUPS:
         return f"a rank correlation across prompts needs {MIN_GROUPS} groups of them or more"
     if np.ptp(effects) == 0 or np.ptp(rates) == 0:
-        return "all vectors are predicted, or measured, to be the same"
+        return "all predictions, or all measurements, are the same"
     return None
 
 

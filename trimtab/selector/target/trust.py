@@ -32,14 +32,14 @@ def why_not(standing: Standing, trusted: str) -> str | None:
     other = standing.correlations[best].value or 0.0
     own = standing.correlations[trusted].value if trusted in standing.correlations else None
     if own is None:
-        return f"{SURROGATES[trusted]} tells the vectors no longer apart"
+        return f"{SURROGATES[trusted]} no longer tells the vectors apart"
     if standing.surely(best, trusted) < CONFIDENCE:
         return None
     if own < FLOOR:
-        return f"{SURROGATES[trusted]} has come apart: rank correlation {own:.2f}"
+        return f"{SURROGATES[trusted]} no longer tracks the rate: rank correlation {own:.2f}"
     if own < other - CLEAR:
         return (
-            f"{SURROGATES[best]} ranks better: rank correlation {other:.2f} against {own:.2f} of "
+            f"{SURROGATES[best]} ranks better: rank correlation {other:.2f} against {own:.2f} for "
             f"{SURROGATES[trusted]}"
         )
     return None

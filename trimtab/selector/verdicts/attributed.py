@@ -125,7 +125,7 @@ def check_asked(store: Store, asked: Asked) -> None:
     known = ESTIMATORS[asked.unit]
     if asked.estimator not in known:
         raise SelectionError(
-            f"no estimator {asked.estimator!r} attributes to {asked.unit}; there are "
+            f"no estimator {asked.estimator!r} attributes to {asked.unit}; choose from "
             f"{', '.join(known)}"
         )
     if asked.unit != "samples" and store.fingerprint["sae"] == "none":
@@ -133,7 +133,9 @@ def check_asked(store: Store, asked: Asked) -> None:
             f"{store.path} was built without an SAE, so it has no features; attribute to samples"
         )
     if asked.audit and asked.unit != "samples":
-        raise SelectionError("faults are looked for among samples; leave --audit or --unit out")
+        raise SelectionError(
+            "--audit looks for faults among samples only; leave out --audit or --unit"
+        )
 
 
 def _attribute(

@@ -149,7 +149,7 @@ def score_half(
     total, squares, cost = None, None, 0.0
     effects: list[Floats] = []
     for number, fold in enumerate(folds, start=1):
-        say(f"attribution of the {half.name} half", number, len(folds))
+        say(f"scoring the {half.name} half", number, len(folds))
         meter = scales.meter(make_margin(fold), f"{half.name} {number} of {len(folds)}")
         effects.append(meter.effects(added))
         game = Game(half.parts, meter, multiplier, budget=budget, seed=seed + number)
@@ -177,7 +177,7 @@ def dealt(samples: Sequence[Sample]) -> list[list[Sample]]:
     count = min(FOLDS, len(whole))
     if count < MIN_FOLDS:
         raise SelectionError(
-            f"the samples to score on make {count} groups that hold both sides, and {MIN_FOLDS} "
+            f"the samples to score on fall into {count} groups with both sides, and {MIN_FOLDS} "
             "are needed; add samples with other prompts"
         )
     rest = [group for group in sides if group not in whole]

@@ -62,22 +62,22 @@ def read(path: Path, hook_point: HookPoint | None = None) -> StoredVector:
         reader = GGUFReader(path)
     except (OSError, ValueError, IndexError, KeyError, OverflowError) as error:
         # Of a file that was cut short the reader says no more than which index it lacks.
-        raise VectorError(f"{path} is no GGUF file, or a damaged one: {error}") from error
+        raise VectorError(f"{path} is not a GGUF file, or is damaged: {error}") from error
     directions = {
         t.name.removeprefix(PREFIX): t for t in reader.tensors if t.name.startswith(PREFIX)
     }
     if unnumbered := [layer for layer in directions if not layer.isdecimal()]:
         raise VectorError(
-            f"{path} holds a direction for {unnumbered[0]!r}, which is no layer's number"
+            f"{path} holds a direction for {unnumbered[0]!r}, which is not a layer number"
         )
     points = {HookPoint(int(layer), "hook_resid_post"): layer for layer in directions}
     if len(points) > 1 and hook_point not in points:
         some = ", ".join(str(point) for point in sorted(points))
         raise VectorError(
-            f"{path} holds {len(points)} directions; name one place with --hook-point: {some}"
+            f"{path} holds {len(points)} directions; choose one with --hook-point: {some}"
         )
     if not points:
-        raise VectorError(f"{path} holds no direction; it is no control vector")
+        raise VectorError(f"{path} holds no direction, so it is not a control vector")
     point = next(iter(points)) if len(points) == 1 or hook_point is None else hook_point
     tensor = directions[points[point]]
     try:

@@ -74,10 +74,10 @@ def flat(array: NDArray[np.generic], what: str) -> NDArray[np.float32]:
     """
     if array.size < 2 or array.squeeze().ndim != 1:
         raise VectorError(
-            f"{what} has shape {array.shape}; one vector is wanted, so save the row of one layer"
+            f"{what} has shape {array.shape}; expected one vector, so save the row of one layer"
         )
     if array.dtype.kind not in "fiu":
-        raise VectorError(f"{what} is of type {array.dtype}; a vector is of real numbers")
+        raise VectorError(f"{what} is of type {array.dtype}; a vector must consist of real numbers")
     with np.errstate(over="ignore"):  # what is too large for float32 is told as an infinity
         return np.ascontiguousarray(array.squeeze(), dtype=np.float32)
 

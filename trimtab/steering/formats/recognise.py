@@ -54,7 +54,7 @@ def read_any(
             )
         found = StoredVector(direction, point, "prompt_end").checked(file)
     if stated is not None and hook_point not in (None, stated):
-        raise VectorError(f"{file} says that it acts at {stated}, and you ask for {hook_point}")
+        raise VectorError(f"{file} says that it acts at {stated}, but you asked for {hook_point}")
     if not found.direction.any():
         raise VectorError(f"{file} holds the zero vector, which does nothing")
     return found if positions is None else replace(found, positions=positions)

@@ -144,8 +144,8 @@ def llm_judge(
     ]
     if len({side for _, _, side in texts}) < 2:
         raise SelectionError(
-            "the judge's accuracy needs completions of both sides beside the groups that give its "
-            "examples; add samples"
+            "measuring the judge's accuracy needs completions of both sides outside the groups of "
+            "its examples; add samples"
         )
     unmeasured = LLMJudge(question, Connection(endpoint, remember), accuracy=0.0, n_texts=0)
     conversations, replies, sides = zip(*texts, strict=True)

@@ -137,9 +137,9 @@ def build_many(
     if not 2 <= max_tokens < 1 << 16:
         raise StoreError(f"max_tokens must lie between 2 and 65535, not {max_tokens}")
     if engine not in get_args(Engine):
-        raise StoreError(f"engine {engine!r} does not exist: {', '.join(get_args(Engine))}")
+        raise StoreError(f"unknown engine {engine!r}; choose from {', '.join(get_args(Engine))}")
     if rank is not None and engine != "local":
-        raise StoreError(f"a rank runs its tasks itself: leave the engine {engine} out")
+        raise StoreError(f"a rank runs its own tasks; leave out the engine {engine}")
     settings = Settings(chat, system, min(max_tokens, context(model)), batch_tokens)
     targets = [target(model, path, read, settings, values) for path, read in stores.items()]
     samples = list(samples)
@@ -173,7 +173,7 @@ def build_many(
         where = Path(error.filename).parent if error.filename else targets[0].path
         raise StoreError(
             f"{where} cannot be written: {error.strerror or error}."
-            " What is built so far is kept; the same call goes on from there"
+            " What has been built is kept; run the same build again to continue"
         ) from error
     return {one.path: open_store(one.path) for one in targets}
 
@@ -198,8 +198,8 @@ def _check_folder(path: Path) -> None:
         ]
         if others:
             raise StoreError(
-                f"{path} holds other things ({', '.join(sorted(others)[:3])}) and no store;"
-                " name an empty or a new folder"
+                f"{path} is not a store and holds other files ({', '.join(sorted(others)[:3])});"
+                " name an empty or new folder"
             )
 
 
@@ -250,7 +250,7 @@ def _whole(target: "Target") -> bool:
             raise StoreError(
                 f"{shards / task}.json belongs to the fingerprint {marker['fingerprint']} and the"
                 f" store to {fingerprint}: a rank ran with other settings."
-                " Run every rank again, with the same"
+                " Run every rank again with the same settings"
             )
     return planned == markers.keys() and not any(
         shard_problems(shards, task, marker, fingerprint) for task, marker in markers.items()

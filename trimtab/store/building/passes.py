@@ -80,8 +80,8 @@ def run_pass(
                 )
             )
             raise KeyboardInterrupt(
-                f"stopped; {kept} of {total} samples are kept,"
-                " and the same command goes on from there"
+                f"stopped; {kept} of {total} samples are kept;"
+                " run the same command again to continue"
             ) from None
 
 

@@ -48,7 +48,7 @@ class Progress:
 
     def written(self, done: int, estimated: int) -> None:
         """Say how many bytes lie on the disk, and how many it will be."""
-        self._bar.update(self._task, disk=f"{gigabytes(done)} of some {gigabytes(estimated)}")
+        self._bar.update(self._task, disk=f"{gigabytes(done)} of about {gigabytes(estimated)}")
 
     def __enter__(self) -> "Progress":
         self._bar.start()

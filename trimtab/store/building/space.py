@@ -27,9 +27,9 @@ def check_room(to_come: Mapping[Path, int]) -> None:
         free = shutil.disk_usage(paths[0]).free
         if needed > free:
             raise StoreError(
-                f"{_names(paths)} will need some {gigabytes(needed)} more, catalog included, and"
-                f" the disk has {gigabytes(free)} left. Make room, take fewer pairs or --values"
-                " bfloat16, or build elsewhere; what is built so far is kept"
+                f"{_names(paths)} will need about {gigabytes(needed)} more, catalog included, but"
+                f" the disk has {gigabytes(free)} left. Make room, use fewer pairs or --values"
+                " bfloat16, or build elsewhere; what has been built is kept"
             )
 
 

@@ -69,7 +69,7 @@ def read_by(
     if asked is not None and asked != sae.hook_point:
         raise StoreError(
             f"the SAE reads {sae.hook_point} and cannot encode {asked};"
-            " leave the hook point out, or build without SAE"
+            " leave out the hook point, or build without an SAE"
         )
     return sae
 
@@ -88,7 +88,9 @@ def store_names(reads: Sequence["SAE | HookPoint"]) -> list[str]:
     ]
     for name in names:
         if names.count(name) > 1:
-            raise StoreError(f"{name} is asked for twice; every store needs what is its own")
+            raise StoreError(
+                f"{name} is requested twice; every store needs its own SAE or hook point"
+            )
     return names
 
 

@@ -130,9 +130,9 @@ class Worker:
             except torch.OutOfMemoryError as error:
                 if len(batch) == 1:
                     raise StoreError(
-                        f"the device has no memory for one sample of {batch[0].n_tokens} tokens"
-                        f" ({error}); give a smaller max_tokens or a larger device."
-                        " What is built so far is kept"
+                        f"the device has too little memory for one sample of"
+                        f" {batch[0].n_tokens} tokens ({error}); use a smaller max_tokens or a"
+                        " larger device. What has been built is kept"
                     ) from None
                 self.batch_tokens = padded_tokens(batch) // 2
             else:

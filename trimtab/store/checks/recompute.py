@@ -120,9 +120,9 @@ def _compare(store: Store, again: Store, samples: list[Sample]) -> Recomputed:
         for name, apart in _apart(store, again, [sample.behavior, sample.id]):
             if not apart <= tolerance:
                 problems.append(
-                    f"{name} of sample {sample.id!r} ({sample.behavior}) are {apart:.2g} apart"
+                    f"{name} of sample {sample.id!r} ({sample.behavior}) differ by {apart:.2g}"
                     if apart < np.inf
-                    else f"sample {sample.id!r} ({sample.behavior}) has other {name} now"
+                    else f"sample {sample.id!r} ({sample.behavior}) now has different {name}"
                 )
             if name in largest:
                 largest[name] = max(largest[name], apart)

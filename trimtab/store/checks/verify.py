@@ -21,7 +21,7 @@ TIMEOUT = 3600.0
 
 # Each query counts rows that must not be there.
 IMPOSSIBLE = {
-    "samples have not the tokens that were counted":
+    "samples do not have as many tokens as were counted":
     "SELECT count(*) FROM samples s LEFT JOIN"
     " (SELECT sequence // 3 AS sample, count(*) AS found FROM data.tokens GROUP BY 1)"
     " USING (sample) WHERE coalesce(found, 0) <> CASE status WHEN 'ok' THEN n_tokens ELSE 0 END",
@@ -33,7 +33,7 @@ IMPOSSIBLE = {
     "SELECT count(*) FROM shards.activations a ANTI JOIN"
     " (SELECT sequence, position FROM data.tokens WHERE position > 0) t"
     " ON a.sequence = t.sequence AND a.position = t.position",
-    "pooled features are not the pooling of the stored activations":
+    "pooled features do not match the stored activations":
     """WITH spans AS (
         SELECT sequence, count(*) AS n, max(position) AS final FROM data.tokens GROUP BY sequence),
     again AS (
@@ -45,11 +45,11 @@ IMPOSSIBLE = {
         ON a.sequence = p.sequence AND a.feature = p.feature
     WHERE a.n_active IS DISTINCT FROM p.n_active
         OR a.last <> p.last OR a.max <> p.max OR abs(a.mean - p.mean) > 1e-6 * (abs(a.mean) + 1)""",
-    "pooled features do not peak where they say":
+    "pooled features do not peak at the recorded position":
     """SELECT count(*) FROM data.pooled p LEFT JOIN shards.activations a
         ON a.sequence = p.sequence AND a.feature = p.feature AND a.position = p.peak
     WHERE a.value IS DISTINCT FROM p.max""",
-    "features are not counted as they are active":
+    "features have counts that do not match their activations":
     """SELECT count(*) FROM data.features f FULL JOIN
         (SELECT feature, sum(n_active) AS n_active, count(DISTINCT sequence // 3) AS n_samples,
             max(max) AS max FROM data.pooled GROUP BY feature) p USING (feature)
@@ -84,7 +84,7 @@ def problems(path: Path, fields: Mapping[str, str]) -> Iterator[str]:
         return  # what follows would read it
     file = path / CATALOG
     if file.is_file() and read_seals(path) and checksum(file) not in read_seals(path):
-        yield f"{file} was changed since it was built (checksum); opening the store builds it anew"
+        yield f"{file} was changed since it was built (checksum); opening the store rebuilds it"
         return
     try:
         catalog = open_catalog(path, fields)
@@ -94,12 +94,12 @@ def problems(path: Path, fields: Mapping[str, str]) -> Iterator[str]:
         yield str(error)
         return
     if catalog is None:
-        yield f"{path / CATALOG} is missing or unreadable; opening the store builds it anew"
+        yield f"{path / CATALOG} is missing or unreadable; opening the store rebuilds it"
         return
     with closing(catalog):
         content = query(catalog, "SELECT content FROM data.build").item()
         if content != content_hash(plan_files(path / "plan"), markers):
-            yield f"{path / CATALOG} is older than the shards; opening the store builds it anew"
+            yield f"{path / CATALOG} is older than the shards; opening the store rebuilds it"
             return
         for complaint, sql in IMPOSSIBLE.items():
             count = query(catalog, sql, timeout=TIMEOUT).item()

@@ -39,7 +39,7 @@ def label_features(
     target = find_described(Path(path))
     if not any(target.descriptions["contexts"].list.len()):
         raise ModelError(
-            f"{path} has no contexts of its features, by which they could be named;"
+            f"{path} has no contexts from which to name its features;"
             " `trimtab describe` writes them"
         )
     source = f"{endpoint.model} at {endpoint.host}"

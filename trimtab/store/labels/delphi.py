@@ -55,10 +55,10 @@ def read_explanations(folder: Path, target: Described, *, source: str | None) ->
             n_left_out += 1
             continue
         if source is None and not _is_of(module, target.hook_point):
-            own = target.hook_point or "a place that is not known"
+            own = target.hook_point or "an unknown hook point"
             raise ModelError(
-                f"{file} is of {module}, and {target.path} of {own};"
-                f" if they are the same SAE's features, say so: --source {module}"
+                f"{file} is for {module}, but {target.path} for {own};"
+                f" if they are the same SAE's features, say so with --source {module}"
             )
         if feature >= target.descriptions.height:
             raise ModelError(

@@ -26,11 +26,11 @@ def export_labels(store: Store, out: str | Path, *, format: str = "neuronpedia")
     """
     out = Path(out)
     if format not in FORMATS:
-        raise StoreError(f"format {format!r} does not exist: {', '.join(FORMATS)}")
+        raise StoreError(f"unknown format {format!r}; choose from {', '.join(FORMATS)}")
     if out.exists():
-        raise StoreError(f"{out} exists already; name another folder, or remove it first")
+        raise StoreError(f"{out} already exists; name another folder, or remove it first")
     if not out.parent.is_dir():
-        raise StoreError(f"{out.parent} is no folder; make it first, or name another")
+        raise StoreError(f"{out.parent} is not a folder; create it first, or name another")
     sae_hook_point(store)
     with TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as temporary:
         made = Path(temporary) / out.name

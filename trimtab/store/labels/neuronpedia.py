@@ -129,7 +129,7 @@ def _created(row: dict[str, Any], where: str) -> datetime:
     try:
         created = datetime.fromisoformat(value)
     except (TypeError, ValueError):
-        raise ModelError(f"{where}: 'createdAt' is no time: {value!r:.60}") from None
+        raise ModelError(f"{where}: 'createdAt' is not a time: {value!r:.60}") from None
     return created if created.tzinfo else created.replace(tzinfo=UTC)
 
 
@@ -141,6 +141,6 @@ def _check_same_place(name: str, target: Described, where: str) -> None:
     if model.casefold() != own or [source.partition("-")[0]] != layer:
         place = f"{target.hook_point} of {target.model}" if target.model else "an unnamed model"
         raise ModelError(
-            f"{where}: this is of {name}, and {target.path} of {place};"
-            f" if they are the same SAE's features, say so: --source {name}"
+            f"{where}: this is for {name}, but {target.path} for {place};"
+            f" if they are the same SAE's features, say so with --source {name}"
         )

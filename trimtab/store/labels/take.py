@@ -48,7 +48,7 @@ def import_labels(
             " explanations (.txt)"
         )
     elif kind is not None:
-        raise ModelError(f"{folder} is delphi's, whose explanations have no type to choose by")
+        raise ModelError(f"{folder} is from delphi, whose explanations have no type to choose by")
     else:
         read = delphi.read_explanations(folder, target, source=source)
     target.replace(relabel(target.descriptions, read.table, str(labels)))

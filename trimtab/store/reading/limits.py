@@ -61,8 +61,8 @@ def limited_time(seconds: float = SECONDS) -> Iterator[None]:
 
 def _end(seconds: float) -> None:
     print(
-        f"trimtab: the query was ended after {seconds:g} seconds: one call in it takes longer, and"
-        " cannot be interrupted; let it do less",
+        f"trimtab: the query was ended after {seconds:g} seconds: one call in it takes longer and"
+        " cannot be interrupted; make it do less",
         file=sys.stderr,
         flush=True,
     )

@@ -122,7 +122,7 @@ def matrix(
         if n_bytes > budget:
             raise StoreError(
                 f"{n_bytes:,} bytes of differences do not fit into the budget of {device},"
-                f" {budget:,} bytes; name fewer features, go through `Store.blocks`, or give more"
+                f" {budget:,} bytes; name fewer features, go through `Store.blocks`, or raise it"
                 " with `trimtab.store.reading.cache.set_budget`"
             )
         whole = cache.keep(
@@ -145,7 +145,7 @@ def blocks(source: Source, behavior: str, pooling: Pooling, device: str) -> Iter
 
 def _rows(source: Source, behavior: str, pooling: str) -> _Rows:
     if pooling not in get_args(Pooling):
-        raise StoreError(f"pooling {pooling!r} does not exist: {', '.join(get_args(Pooling))}")
+        raise StoreError(f"unknown pooling {pooling!r}; choose from {', '.join(get_args(Pooling))}")
     samples = query(
         source.catalog,
         "SELECT sample, id, positive IS NOT NULL AS positive, negative IS NOT NULL AS negative"

@@ -164,7 +164,7 @@ def _select(cursor: duckdb.DuckDBPyConnection, sql: str) -> str:
     except duckdb.Error as error:
         raise QueryError(str(error)) from None
     if len(statements) != 1:
-        raise QueryError(f"one statement at a time, please; this is {len(statements)}")
+        raise QueryError(f"only one statement at a time; these are {len(statements)}")
     kind = statements[0].type
     if kind == duckdb.StatementType.MULTI:
         raise QueryError(

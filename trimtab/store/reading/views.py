@@ -67,14 +67,14 @@ def open_catalog(
     def prepare(connection: duckdb.DuckDBPyConnection) -> Iterable[Path]:
         connection.execute(f"ATTACH {literal(str(catalog))} AS data (READ_ONLY)")
         if connection.execute("SELECT layout FROM data.build").fetchone() != (LAYOUT,):
-            raise QueryError(f"{path / CATALOG} is of another version of trimtab")
+            raise QueryError(f"{path / CATALOG} was written by another version of trimtab")
         names = connection.execute("FROM data.activation_files").fetchall()
         files = [folder / "shards" / name for (name,) in names]
         damaged = unlike_their_names(path, [name for (name,) in names])
         if damaged:
             raise StoreError(
                 f"{path / 'shards' / damaged[0]} is missing or was changed since it was written;"
-                " put back a copy of it, or run the same build again, which recomputes it"
+                " restore a copy of it, or run the same build again, which recomputes it"
             )
         described = "data.descriptions"
         if descriptions.is_file():
@@ -84,7 +84,7 @@ def open_catalog(
                 connection.execute(f"SELECT bit_xor(hash(d)) FROM {described} d").fetchall()
             except duckdb.Error:
                 raise ModelError(
-                    f"{path / DESCRIPTIONS} cannot be read; put back a copy of it, or remove it"
+                    f"{path / DESCRIPTIONS} cannot be read; restore a copy of it, or remove it"
                 ) from None
         connection.execute("CREATE SCHEMA shards")
         sql = _ACTIVATIONS[fields["value_dtype"]] if files else _NO_ACTIVATIONS

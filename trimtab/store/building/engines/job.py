@@ -79,7 +79,7 @@ def start_worker(job: Job, *, device: str = "auto", threads: int | None = None) 
         os.chdir(job.folder)
     except OSError as error:
         raise StoreError(
-            f"{job.folder} is not there on {socket.gethostname()} ({error.strerror});"
+            f"{job.folder} cannot be opened on {socket.gethostname()} ({error.strerror});"
             " every worker needs the same folders"
         ) from None
     model = load_model(job.model, dtype=job.dtype, device=device, revision=job.revision or None)

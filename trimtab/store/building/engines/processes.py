@@ -66,7 +66,7 @@ def run(job: Job, tasks: Sequence[Task], workers: int | None) -> Manifests:
                         if deaths[number] > RETRIES:
                             raise StoreError(
                                 f"a worker process died {deaths[number]} times in a row, last with"
-                                f" exit code {process.exitcode}; what is built so far is kept"
+                                f" exit code {process.exitcode}; what has been built is kept"
                             ) from None
                         start(number)
                     continue

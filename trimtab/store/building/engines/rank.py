@@ -42,8 +42,8 @@ def launched_rank(environment: Mapping[str, str] = os.environ) -> tuple[int, int
     last = number("SLURM_ARRAY_TASK_MAX", first + step * (count - 1))
     if step < 1 or (last - first) // step + 1 != count:
         raise StoreError(
-            f"the array job has holes ({count} elements from {first} to {last}): some tasks would"
-            " have no rank; submit it without, as in --array=0-7, or name each rank with --rank i/n"
+            f"the array job has gaps ({count} elements from {first} to {last}): some tasks would"
+            " have no rank; submit all, as in --array=0-7, or name each rank with --rank i/n"
         )
     element = (number("SLURM_ARRAY_TASK_ID", first) - first) // step
     n_ranks = number("SLURM_NTASKS", 1)
@@ -64,11 +64,11 @@ def own_device(environment: Mapping[str, str] = os.environ) -> str:
 def _number(environment: Mapping[str, str], name: str, default: int) -> int:
     text = environment.get(name, str(default))
     if not re.fullmatch(r"[0-9]+", text):
-        raise StoreError(f"{name} is {text!r} and no number; name the rank with --rank i/n")
+        raise StoreError(f"{name} is {text!r}, not a number; name the rank with --rank i/n")
     return int(text)
 
 
 def _counted(rank: int, n: int, names: str) -> tuple[int, int]:
     if not 0 <= rank < n:
-        raise StoreError(f"{names} is {rank} of {n}, which counts from 0; name it with --rank i/n")
+        raise StoreError(f"{names} is {rank} of {n}, but ranks count from 0; give --rank i/n")
     return rank, n

@@ -73,7 +73,7 @@ def run(job: Job, tasks: Sequence[Task], workers: int | None) -> Manifests:
         raise error.cause from None
     except ray.exceptions.RayActorError as error:
         raise StoreError(
-            f"a Ray actor died more than {RETRIES} times; what is built so far is kept.\n{error}"
+            f"a Ray actor died more than {RETRIES} times; what has been built is kept.\n{error}"
         ) from None
     finally:
         if mine:
