@@ -12,10 +12,11 @@ from experiments.tables import Shown, number, read_tables, save, titled
 
 TABLES = {
     "transfers": Shown(
-        "What a behaviour's own vector does to it, at equal damage, and those of others whose "
-        "effect is clear, uncorrected; all others are in the Parquet and in the figure",
-        ("to", "from", "vector"),
-        ("effect", "behavior_rate"),
+        "What steers a behaviour, at equal damage: its own vector, and how many of the others' "
+        "clearly do, for or against it, uncorrected (the strongest is the largest of so many, "
+        "which flatters it); every transfer is in the Parquet and, as a share, in the figure",
+        ("to", "vector", "others", "clearly_for", "clearly_against", "strongest_other"),
+        ("own", "of_strongest"),
     ),
     "predictions": Shown(
         "Predicted against measured transfer between unlike behaviours; intervals over behaviours; "
@@ -40,10 +41,29 @@ def draw(out: Path) -> str:
     """
     tables = read_tables(out, TABLES, "experiments.analogies")
     save(_matrix(tables["transfers"]), out / "transfers.svg")
-    own, chosen = pl.col("from") == pl.col("to"), pl.col("vector") != "random features"
-    clear = chosen & ((pl.col("effect_low") > 0) | (pl.col("effect_high") < 0))
-    tables["transfers"] = tables["transfers"].filter(own | clear)
+    tables["transfers"] = _steered(tables["transfers"])
     return "\n".join(titled(shown, tables[name]) for name, shown in TABLES.items())
+
+
+def _steered(transfers: pl.DataFrame) -> pl.DataFrame:
+    """Return a row a behaviour and kind of vector: what its own does to it, and what others' do."""
+    itself = pl.col("from") == pl.col("to")
+    kind = ("to", "vector")
+    own = transfers.filter(itself).select(
+        *kind, own="effect", own_low="effect_low", own_high="effect_high"
+    )
+    strongest = pl.col("effect").arg_max()
+    others = transfers.filter(~itself)
+    counted = others.group_by(kind).agg(
+        others=pl.len(),
+        clearly_for=(pl.col("effect_low") > 0).sum(),
+        clearly_against=(pl.col("effect_high") < 0).sum(),
+        strongest_other=pl.col("from").get(strongest),
+        of_strongest=pl.col("effect").get(strongest),
+        of_strongest_low=pl.col("effect_low").get(strongest),
+        of_strongest_high=pl.col("effect_high").get(strongest),
+    )
+    return own.join(counted, on=kind, how="left", maintain_order="left")
 
 
 def _matrix(rows: pl.DataFrame) -> Figure:

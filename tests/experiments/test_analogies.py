@@ -1,10 +1,14 @@
 """Maps say no more than their rows do, and correlations know how few cells they have."""
 
+from pathlib import Path
+
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from experiments.analogies import table
 from experiments.analogies.maps import linear, orthogonal
 from experiments.analogies.transfer import MIN_BEHAVIORS, rank_correlation
 
@@ -84,3 +88,22 @@ def test_a_constant_prediction_has_no_correlation() -> None:
     _, measured = cells(5, 0.5)
     estimate, chance = rank_correlation(dict.fromkeys(measured, 1.0), measured, 0)
     assert (estimate.value, chance) == (None, None)
+
+
+def test_the_table_counts_who_clearly_steers_a_behavior_and_names_the_strongest(
+    tmp_path: Path,
+) -> None:
+    effects = {"a": (0.5, 0.4, 0.6), "b": (0.3, 0.2, 0.4), "c": (-0.1, -0.2, -0.05), "d": None}
+    rows = [
+        {"from": one, "to": "a", "vector": vector}
+        | dict(zip(("effect", "effect_low", "effect_high"), found or [None] * 3, strict=True))
+        for vector in ("dense", "features")
+        for one, found in effects.items()
+    ]
+    pl.DataFrame(rows).write_parquet(tmp_path / "transfers.parquet")
+    row = {"vector": "dense", "predictor": "x", "cells": 3, "chance": 0.5, "spearman": 0.1}
+    pl.DataFrame([row]).write_parquet(tmp_path / "predictions.parquet")
+    row = {"behavior": "a", "way": "x", "helper": "b", "effect": 0.1, "beyond_few": 0.0}
+    pl.DataFrame([row]).write_parquet(tmp_path / "helped.parquet")
+    shown = table.draw(tmp_path)
+    assert "| a | dense | 3 | 1 | 1 | b | 0.50 [0.40, 0.60] | 0.30 [0.20, 0.40] |" in shown
