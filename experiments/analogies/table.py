@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from experiments.tables import Shown, number, read_tables, save, titled
@@ -30,7 +32,6 @@ TABLES = {
         ("effect", "beyond_few"),
     ),
 }
-ACROSS = 10  # behaviours whose two matrices stand side by side
 
 
 def draw(out: Path) -> str:
@@ -67,35 +68,42 @@ def _steered(transfers: pl.DataFrame) -> pl.DataFrame:
 
 
 def _matrix(rows: pl.DataFrame) -> Figure:
-    """Draw two matrices: effects as a share of each behaviour's own vector's.
+    """Draw two matrices: effects as a share of each behaviour's own vector's, in numbers if clear.
 
-    A behaviour whose own vector has no clear effect is left blank.
+    A behaviour whose own vector has no clear effect has no column.
     """
     names = rows["to"].unique(maintain_order=True).to_list()
-    side = 1.8 + 0.5 * len(names)
-    across = len(names) <= ACROSS
-    shape = (2 * side + 1, side) if across else (side + 1.5, 2 * side)
-    figure = Figure(figsize=shape, layout="constrained")
-    grid = figure.subplots(1, 2) if across else figure.subplots(2, 1)
-    for axis, vector in zip(grid, ("dense", "features"), strict=True):
+    figure = Figure(figsize=(4.6 + 0.7 * len(names), 2.2 + 0.5 * len(names)), layout="constrained")
+    shades = ScalarMappable(Normalize(-1, 1), "RdBu_r")
+    for axis, vector in zip(figure.subplots(1, 2), ("dense", "features"), strict=True):
         cells = {(r["from"], r["to"]): r for r in rows.filter(vector=vector).to_dicts()}
-        shares = np.array([[_share(cells, a, b) for b in names] for a in names])
-        image = axis.imshow(shares, cmap="RdBu_r", vmin=-1, vmax=1)
+        steered = [name for name in names if _clear(cells.get((name, name))) > 0]
+        shares = np.array([[_share(cells, a, b) for b in steered] for a in names])
+        if steered:
+            axis.imshow(shares, norm=shades.norm, cmap=shades.cmap, aspect="auto")
         for (i, j), share in np.ndenumerate(shares):
-            text = "" if np.isnan(share) else number(share)
-            color = "white" if abs(share) > 0.6 else "black"
-            axis.text(j, i, text, ha="center", va="center", fontsize="x-small", color=color)
-        axis.set_xticks(range(len(names)), names, rotation=60, ha="right")
+            if _clear(cells.get((names[i], steered[j]))):
+                color = "white" if abs(share) > 0.6 else "black"
+                text = number(float(share))
+                axis.text(j, i, text, ha="center", va="center", fontsize="x-small", color=color)
+        axis.set_xticks(range(len(steered)), steered, rotation=60, ha="right")
         axis.set_yticks(range(len(names)), names)
         axis.set_title("dense vectors" if vector == "dense" else "vectors of features")
         axis.set_xlabel("steers")
     figure.supylabel("vector of")
-    figure.colorbar(image, ax=figure.axes, label="share of its own vector's effect")
+    figure.colorbar(shades, ax=figure.axes, label="share of its own vector's effect", aspect=40)
     return figure
 
 
-def _share(cells: Mapping[tuple[str, str], dict[str, Any]], one: str, other: str) -> float:
-    whole, part = cells.get((other, other)), cells.get((one, other))
-    if whole is None or part is None or not (whole["effect_low"] or 0) > 0:
+def _clear(cell: Mapping[str, Any] | None) -> int:
+    """Return the sign of an effect whose interval does not hold zero, else 0."""
+    if cell is None or cell["effect_low"] is None:
+        return 0
+    return int(cell["effect_low"] > 0) - int(cell["effect_high"] < 0)
+
+
+def _share(cells: Mapping[tuple[str, str], Mapping[str, Any]], one: str, other: str) -> float:
+    part = cells.get((one, other))
+    if part is None or part["effect"] is None:
         return float("nan")
-    return float(part["effect"] / whole["effect"])
+    return float(part["effect"] / cells[other, other]["effect"])

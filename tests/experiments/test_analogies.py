@@ -97,7 +97,7 @@ def test_the_table_counts_who_clearly_steers_a_behavior_and_names_the_strongest(
     rows = [
         {"from": one, "to": "a", "vector": vector}
         | dict(zip(("effect", "effect_low", "effect_high"), found or [None] * 3, strict=True))
-        for vector in ("dense", "features")
+        for vector in ("dense",)
         for one, found in effects.items()
     ]
     pl.DataFrame(rows).write_parquet(tmp_path / "transfers.parquet")
