@@ -92,15 +92,14 @@ def study(laboratory: Laboratory) -> dict[str, list[Row]]:
     """
     questions = read_two_choices(laboratory.file("caa/test/mmlu/mmlu.json"))
     exported = {spec: _exported(spec, laboratory.model) for spec in laboratory.sizes.vectors}
+    # vectors first: a topic's rows end early, and quietly, where `out` is of another config
+    vectors = corrected(list(_vectors(laboratory, questions, exported)))
     topics = [
         row
         for topic in laboratory.sizes.topics
         for row in laboratory.rows(topic, _topic(laboratory, topic, questions))
     ]
-    return {
-        "vectors": corrected(list(_vectors(laboratory, questions, exported))),
-        "topics": corrected(topics),
-    }
+    return {"vectors": vectors, "topics": corrected(topics)}
 
 
 @dataclass(frozen=True, eq=False)

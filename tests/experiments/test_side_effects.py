@@ -20,7 +20,7 @@ from experiments.side_effects.rows import apart, difference_of_two
 from experiments.side_effects.study import SIZES, study
 from experiments.side_effects.table import draw
 from experiments.side_effects.topics import TOPICS, topic_features, topic_of, where_it_fires
-from trimtab.errors import VectorError
+from trimtab.errors import SelectionError, VectorError
 from trimtab.model.hook_points import HookPoint
 from trimtab.model.hooks import edit
 from trimtab.model.language_model import LanguageModel
@@ -103,6 +103,10 @@ def test_the_study_measures_draws_and_measures_nothing_twice(
     assert {name: list(map(repr, rows)) for name, rows in again.items()} == {
         name: list(map(repr, rows)) for name, rows in tables.items()
     }
+    fewer = replace(side_effects, sizes=replace(side_effects.sizes, topic_features=2))
+    with pytest.raises(SelectionError, match="with other settings"):
+        study(fewer)
+    assert not fewer.failed  # no topic was tried
 
 
 @pytest.mark.parametrize("name", ["late.safetensors", "nowhere"])
