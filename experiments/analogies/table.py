@@ -15,10 +15,11 @@ from experiments.tables import Shown, number, read_tables, save, titled
 TABLES = {
     "transfers": Shown(
         "What steers a behaviour, at equal damage: its own vector, and how many of the others' "
-        "clearly do, for or against it, uncorrected (the strongest is the largest of so many, "
-        "which flatters it); every transfer is in the Parquet and, as a share, in the figure",
-        ("to", "vector", "others", "clearly_for", "clearly_against", "strongest_other"),
-        ("own", "of_strongest"),
+        "clearly do, for or against it, uncorrected; the strongest are the extremes of so many, "
+        "which flatters them. Every transfer is in the Parquet, and in the figure as a share, "
+        "with a number where the effect is clear",
+        ("to", "vector", "others", "clearly_for", "clearly_against", "most_for", "most_against"),
+        ("own", "of_most_for", "of_most_against"),
     ),
     "predictions": Shown(
         "Predicted against measured transfer between unlike behaviours; intervals over behaviours; "
@@ -53,18 +54,20 @@ def _steered(transfers: pl.DataFrame) -> pl.DataFrame:
     own = transfers.filter(itself).select(
         *kind, own="effect", own_low="effect_low", own_high="effect_high"
     )
-    strongest = pl.col("effect").arg_max()
     others = transfers.filter(~itself)
     counted = others.group_by(kind).agg(
         others=pl.len(),
         clearly_for=(pl.col("effect_low") > 0).sum(),
         clearly_against=(pl.col("effect_high") < 0).sum(),
-        strongest_other=pl.col("from").get(strongest),
-        of_strongest=pl.col("effect").get(strongest),
-        of_strongest_low=pl.col("effect_low").get(strongest),
-        of_strongest_high=pl.col("effect_high").get(strongest),
+        **_of("most_for", pl.col("effect").arg_max()),
+        **_of("most_against", pl.col("effect").arg_min()),
     )
     return own.join(counted, on=kind, how="left", maintain_order="left")
+
+
+def _of(name: str, which: pl.Expr) -> dict[str, pl.Expr]:
+    ends = {f"of_{name}{end}": pl.col(f"effect{end}").get(which) for end in ("", "_low", "_high")}
+    return {name: pl.col("from").get(which), **ends}
 
 
 def _matrix(rows: pl.DataFrame) -> Figure:

@@ -95,9 +95,8 @@ def test_the_table_counts_who_clearly_steers_a_behavior_and_names_the_strongest(
 ) -> None:
     effects = {"a": (0.5, 0.4, 0.6), "b": (0.3, 0.2, 0.4), "c": (-0.1, -0.2, -0.05), "d": None}
     rows = [
-        {"from": one, "to": "a", "vector": vector}
+        {"from": one, "to": "a", "vector": "dense"}
         | dict(zip(("effect", "effect_low", "effect_high"), found or [None] * 3, strict=True))
-        for vector in ("dense",)
         for one, found in effects.items()
     ]
     pl.DataFrame(rows).write_parquet(tmp_path / "transfers.parquet")
@@ -106,4 +105,4 @@ def test_the_table_counts_who_clearly_steers_a_behavior_and_names_the_strongest(
     row = {"behavior": "a", "way": "x", "helper": "b", "effect": 0.1, "beyond_few": 0.0}
     pl.DataFrame([row]).write_parquet(tmp_path / "helped.parquet")
     shown = table.draw(tmp_path)
-    assert "| a | dense | 3 | 1 | 1 | b | 0.50 [0.40, 0.60] | 0.30 [0.20, 0.40] |" in shown
+    assert "| a | dense | 3 | 1 | 1 | b | c | 0.50 [0.40, 0.60] | 0.30 [0.20, 0.40] |" in shown
