@@ -66,6 +66,7 @@ def _steered(transfers: pl.DataFrame) -> pl.DataFrame:
 
 
 def _of(name: str, which: pl.Expr) -> dict[str, pl.Expr]:
+    """Return whose effect is at an index of a group, and that effect with its interval."""
     ends = {f"of_{name}{end}": pl.col(f"effect{end}").get(which) for end in ("", "_low", "_high")}
     return {name: pl.col("from").get(which), **ends}
 
