@@ -33,6 +33,12 @@ TABLES = {
         ("effect", "beyond_few"),
     ),
 }
+RATES = Shown(
+    "Behaviour rates without a vector and under a behaviour's own, at equal damage; those under "
+    "other behaviours' vectors are in the Parquet",
+    ("to", "vector"),
+    ("behavior_rate",),
+)
 
 
 def draw(out: Path) -> str:
@@ -43,8 +49,12 @@ def draw(out: Path) -> str:
     """
     tables = read_tables(out, TABLES, "experiments.analogies")
     save(_matrix(tables["transfers"]), out / "transfers.svg")
-    tables["transfers"] = _steered(tables["transfers"])
-    return "\n".join(titled(shown, tables[name]) for name, shown in TABLES.items())
+    transfers = tables["transfers"]
+    own = (pl.col("from") == pl.col("to")) | (pl.col("vector") == "unsteered")
+    rates = transfers.filter(own & pl.col("behavior_rate").is_not_null())
+    tables["transfers"] = _steered(transfers)
+    told = [titled(shown, tables[name]) for name, shown in TABLES.items()]
+    return "\n".join([*told, titled(RATES, rates)] if len(rates) else told)
 
 
 def _steered(transfers: pl.DataFrame) -> pl.DataFrame:

@@ -95,7 +95,7 @@ def test_the_table_counts_who_clearly_steers_a_behavior_and_names_the_strongest(
 ) -> None:
     effects = {"a": (0.5, 0.4, 0.6), "b": (0.3, 0.2, 0.4), "c": (-0.1, -0.2, -0.05), "d": None}
     rows = [
-        {"from": one, "to": "a", "vector": "dense"}
+        {"from": one, "to": "a", "vector": "dense", "behavior_rate": 0.75 if one == "a" else None}
         | dict(zip(("effect", "effect_low", "effect_high"), found or [None] * 3, strict=True))
         for one, found in effects.items()
     ]
@@ -106,3 +106,4 @@ def test_the_table_counts_who_clearly_steers_a_behavior_and_names_the_strongest(
     pl.DataFrame([row]).write_parquet(tmp_path / "helped.parquet")
     shown = table.draw(tmp_path)
     assert "| a | dense | 3 | 1 | 1 | b | c | 0.50 [0.40, 0.60] | 0.30 [0.20, 0.40] |" in shown
+    assert "| a | dense | 0.75 |" in shown
